@@ -143,13 +143,11 @@ class Index:
         terms = 2 * x.shape[1] + 12
         share = terms * torch.finfo(torch.float32).eps / 2
         last, places = self._candidates(x, share, taken, reduced)
-        apart = self.points[places.flatten()].double().view(*places.shape, -1)
-        apart -= rows.detach().cpu().double()[:, None]
-        squares, order = torch.linalg.vecdot(apart, apart).sort(dim=1, stable=True)
+        squares, places = measured_again(self.points, rows, places)
         # Any other point is at least as far as the last bound says, but for products below the least of float32.
         least = last.double() + (1 - share) * x.square().sum(1) - terms * torch.finfo(torch.float32).tiny
         unsure = ~(least >= squares[:, count - 1])  # also where a bound is no number
-        return squares[:, :count], places.gather(1, order)[:, :count], unsure
+        return squares[:, :count], places[:, :count], unsure
 
     def _candidates(self, x: Tensor, share: float, count: int, reduced: bool) -> tuple[Tensor, Tensor]:
         """The last (m,) of the k lowest bounds on squared distances, and the places (m, k) of these, in any order.
@@ -219,6 +217,21 @@ class Index:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_made": {}}
+
+
+def measured_again(points: Tensor, rows: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distances (m, k), ascending, of rows (m, D) from the points at ``places`` (m, k), and these in order.
+
+    They are sums over differences in float64, so that copies have a distance of 0.
+
+    >>> points = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    >>> measured_again(points, points[:1], torch.tensor([[1, 0]]))
+    (tensor([[ 0., 25.]], dtype=torch.float64), tensor([[0, 1]]))
+    """
+    apart = points[places.flatten()].double().view(*places.shape, -1)
+    apart -= rows.detach().cpu().double()[:, None]
+    squares, order = torch.linalg.vecdot(apart, apart).sort(dim=1, stable=True)
+    return squares, places.gather(1, order)
 
 
 def _lowest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

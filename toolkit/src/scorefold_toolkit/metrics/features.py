@@ -107,7 +107,7 @@ class RandomConv(nn.Module):
 
 
 def _halved(x: Tensor) -> Tensor:
-    """Means of 2 x 2 pixels of images (N, C, H, W), in half the time that ``avg_pool2d`` takes on a CPU."""
+    """Means of 2 x 2 pixels of images (N, C, H, W), in less time than ``avg_pool2d`` takes on a CPU."""
     height, width = (size // 2 * 2 for size in x.shape[2:])
     rows = x[:, :, :height:2, :width] + x[:, :, 1:height:2, :width]
     return (rows[..., ::2] + rows[..., 1::2]) / 4

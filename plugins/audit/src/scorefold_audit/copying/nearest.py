@@ -15,7 +15,7 @@ from scipy.stats import binom, binomtest, false_discovery_control, hypergeom, ma
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from scorefold_toolkit.nearest import Index
+from scorefold_toolkit.nearest import Index, measured_again
 
 Numbers = NDArray[np.float64]
 Rows = NDArray[np.float32]
@@ -62,15 +62,12 @@ class CopySearch:
         if self._index is None:
             near = self._found.nearest(torch.from_numpy(queries), count)
             return near[0].numpy(), near[1].numpy()
-        found: Places = self._index.search(np.ascontiguousarray(queries), count)[1]
-        distances = np.empty(found.shape)
+        rows, points = torch.from_numpy(queries), torch.from_numpy(self.points)
+        found = torch.from_numpy(self._index.search(np.ascontiguousarray(queries), count)[1])
         step = max(1, _AT_ONCE // (count * max(1, queries.shape[1])))
-        for start in range(0, len(queries), step):
-            rows = slice(start, start + step)
-            apart = self.points[found[rows]].astype(np.float64) - queries[rows, None]
-            distances[rows] = np.sqrt(np.einsum("mkd,mkd->mk", apart, apart))
-        order = np.argsort(distances, axis=1, kind="stable")
-        return np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
+        parts = zip(rows.split(step), found.split(step), strict=True)
+        squares, places = zip(*(measured_again(points, *part) for part in parts), strict=True)
+        return torch.cat(squares).sqrt().numpy(), torch.cat(places).numpy()
 
     def around(self, places: Places, count: int) -> CopyNeighbours:
         """The ``count`` nearest points of the points at these places (k,). Each point finds itself, or a copy of it."""
