@@ -105,7 +105,9 @@ def test_limits_are_in_the_units_of_the_file() -> None:
         ([0, 1, 2], "expected two ends"),
         ([[0, 1], [0]], "expected two ends"),
         ([0, "one"], "expected two ends"),
-        ([0, math.inf], "expected two ends"),
+        ([math.inf, 0], "expected two ends"),
+        ([0, -math.inf], "expected two ends"),
+        ([0, math.nan], "expected two ends"),
         ([True, 2], "expected two ends"),
         ([], "expected two ends"),
         (3, "expected two ends"),
@@ -114,6 +116,12 @@ def test_limits_are_in_the_units_of_the_file() -> None:
 def test_limits_that_are_none_are_refused(given: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         DrawingOptions.model_validate({"within": given})
+
+
+def test_an_infinite_end_is_none() -> None:
+    """TOML has no null."""
+    for given, meant in (([0, math.inf], (0, None)), ([[-math.inf, 1], [None, 2]], ((None, 1), (None, 2)))):
+        assert DrawingOptions.model_validate({"within": given}).within == meant
 
 
 class Shift(Flow):

@@ -121,6 +121,59 @@ def test_the_linear_prior_has_a_variance_of_a_tenth() -> None:
     assert close(drawn("gaussian-linear").var(0), 0.1, 0.15)
 
 
+def test_hunters_and_prey_keep_what_their_equation_keeps() -> None:
+    """delta X - gamma log X + beta Y - alpha log Y does not change with time."""
+    theta = drawn("lotka-volterra", 2000)
+    alpha, beta, gamma, delta = theta.T[..., None]
+    logs = wheels._solved(wheels._hunted, theta, (30.0, 1.0), 2.1)
+    prey, hunters = logs.unbind(2)
+    parts = torch.stack([delta * prey.exp(), -gamma * prey, beta * hunters.exp(), -alpha * hunters])
+    inside = (logs > math.log(2e-10)).all(2)
+    off = (parts.sum(0) - parts.sum(0)[:, :1]).abs() / parts.abs().sum(0)
+    assert off[inside].max() < 1e-4
+    assert inside.double().mean() > 0.9
+    torch.testing.assert_close(logs[:, 0].exp(), torch.tensor([30.0, 1.0]).double().expand(2000, 2))
+
+
+def test_prey_and_hunters_apart_grow_and_die_as_exponentials() -> None:
+    x = simulated("lotka-volterra", [0.2, 0.0, 0.3, 0.0], 20_000)
+    days = 2.1 * torch.arange(10, dtype=torch.float64)
+    expected = torch.cat([math.log(30) + 0.2 * days, -0.3 * days])
+    assert close(x.log().mean(0), expected, 0.1, 20_000)
+    assert close(x.log().std(0), 0.1, 0.071, 20_000)
+    crowded = simulated("lotka-volterra", [1.0, 0.0, 1.0, 0.0], 20_000)
+    assert close(crowded[:, 9].log().mean(), math.log(1e4), 0.1, 20_000), "no more than 10,000"
+
+
+def test_an_epidemic_keeps_what_its_equation_keeps() -> None:
+    """I + S - N gamma / beta log S does not change with time, and people are counted by a binomial distribution."""
+    theta = drawn("sir", 2000)
+    logs = wheels._solved(wheels._epidemic, theta, (1e6 - 1, 1.0), 17.0)
+    healthy, ill = logs.unbind(2)
+    kept = (healthy.exp() + ill.exp()) / 1e6 - theta[:, 1:] / theta[:, :1] * healthy
+    assert (kept - kept[:, :1]).abs().max() < 1e-4
+    counted = simulated("sir", [0.4, 0.125], 20_000)
+    share = wheels._solved(wheels._epidemic, torch.tensor([[0.4, 0.125]]).double(), (1e6 - 1, 1.0), 17.0)[0, :, 1]
+    share = share.exp() / 1e6
+    assert torch.equal(counted, counted.round())
+    spread = (1000 * share * (1 - share)).sqrt()
+    assert bool(((counted.mean(0) - 1000 * share).abs() <= 6 * spread / math.sqrt(20_000) + 1e-3).all())
+    assert counted.std(0)[3:6].tolist() == pytest.approx(spread[3:6].tolist(), rel=0.05)
+    falling = simulated("sir", [0.0, 0.1], 10)
+    assert not falling.any(), "one of a million who infects nobody"
+
+
+@pytest.mark.parametrize(
+    ("name", "logs", "spreads"),
+    [("sir", [0.4, 0.125], [0.5, 0.2]), ("lotka-volterra", [math.exp(m) for m in (-0.125, -3, -0.125, -3)], [0.5] * 4)],
+)
+def test_rates_are_log_normal(name: str, logs: list[float], spreads: list[float]) -> None:
+    theta = drawn(name, 50_000).log()
+    for column, (middle, spread) in enumerate(zip(logs, spreads, strict=True)):
+        assert close(theta[:, column].mean(), math.log(middle), spread, 50_000)
+        assert close(theta[:, column].std(), spread, spread, 50_000)
+
+
 def small_wheel(path: Path, draws: int = 10_000, observed: int = 2) -> Path:
     """A file of the form of the published wheel, with made-up numbers of two-moons."""
     body = "\n".join(f"{i / draws},{-i / draws}" for i in range(draws))

@@ -289,7 +289,14 @@ class SbibmConfig(Config):
     """Simulations of a task of sbibm, and the ten observations that its authors published."""
 
     task: Literal[
-        "two-moons", "gaussian-mixture", "gaussian-linear", "gaussian-linear-uniform", "slcp", "bernoulli-glm"
+        "two-moons",
+        "gaussian-mixture",
+        "gaussian-linear",
+        "gaussian-linear-uniform",
+        "slcp",
+        "bernoulli-glm",
+        "sir",
+        "lotka-volterra",
     ] = Field(description="The simulator and its prior")
     simulations: int = Field(10_000, ge=10, description="Simulations to learn from, those for validation included")
     observations: int = Field(

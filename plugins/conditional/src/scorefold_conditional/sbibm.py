@@ -128,6 +128,73 @@ def summary_of(spikes: Tensor) -> Tensor:
     return spikes @ _design()
 
 
+_EPIDEMIC, _SPECIES = 1e6, (30.0, 1.0)
+
+
+def _log_normal(medians: tuple[float, ...], spread: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    middle = torch.tensor(medians, dtype=torch.float64).log()
+    return (middle + spread * _normal(n, len(medians), generator)).exp()
+
+
+def _solved(rates: Callable[[Tensor, Tensor], Tensor], theta: Tensor, start: tuple[float, float], gap: float) -> Tensor:
+    """Two states of an equation at ten times ``gap`` apart, as logs: (n, 10, 2).
+
+    ``rates`` gives the derivatives of the logs. Runge and Kutta's fourth order takes equal steps. Their number is
+    doubled for the rows whose logs change by more than 1e-4 with it.
+    """
+    first = torch.tensor(start, dtype=torch.float64).log().expand(len(theta), 2)
+    open_rows, steps = torch.arange(len(theta)), 16
+    found = _stepped(rates, theta, first, gap, steps)
+    while len(open_rows) and steps < _MOST_STEPS:
+        steps *= 2
+        finer = _stepped(rates, theta[open_rows], first[open_rows], gap, steps)
+        settled = (finer - found[open_rows]).abs().flatten(1).amax(1) <= 1e-4
+        found[open_rows] = finer
+        open_rows = open_rows[~settled]
+    return found
+
+
+_MOST_STEPS = 2**14
+
+
+def _stepped(rates: Callable[[Tensor, Tensor], Tensor], theta: Tensor, first: Tensor, gap: float, steps: int) -> Tensor:
+    h, at, states = gap / steps, first, [first]
+    for _ in range(9):
+        for _ in range(steps):
+            one = rates(theta, at)
+            two = rates(theta, at + h / 2 * one)
+            three = rates(theta, at + h / 2 * two)
+            at = at + h / 6 * (one + 2 * two + 2 * three + rates(theta, at + h * three))
+        states.append(at)
+    # Beyond these ends the simulators see no difference.
+    return torch.stack(states, 1).clamp(math.log(1e-10), math.log(1e6))
+
+
+def _epidemic(theta: Tensor, logs: Tensor) -> Tensor:
+    """Rates of log S and log I for (beta, gamma): -beta I / N and beta S / N - gamma."""
+    healthy, ill = (logs - math.log(_EPIDEMIC)).exp().unbind(1)
+    return torch.stack([-theta[:, 0] * ill, theta[:, 0] * healthy - theta[:, 1]], 1)
+
+
+def _hunted(theta: Tensor, logs: Tensor) -> Tensor:
+    """Rates of log X and log Y for (alpha, beta, gamma, delta): alpha - beta Y and delta X - gamma."""
+    prey, hunters = logs.exp().unbind(1)
+    return torch.stack([theta[:, 0] - theta[:, 1] * hunters, theta[:, 3] * prey - theta[:, 2]], 1)
+
+
+def sir(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """The number of 1,000 people who are ill on days 0, 17, ..., 153. The epidemic begins with one of a million."""
+    ill = _solved(_epidemic, theta, (_EPIDEMIC - 1, 1.0), 17.0)[..., 1]
+    share = (ill.exp() / _EPIDEMIC).clamp(0, 1)
+    return torch.binomial(torch.full_like(share, 1000.0), share, generator=generator)
+
+
+def lotka_volterra(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """Ten counts of prey, then ten of hunters, on days 0, 2.1, ..., 18.9, with log-normal noise of deviation 0.1."""
+    logs = _solved(_hunted, theta, _SPECIES, 2.1).clamp(max=math.log(1e4)).transpose(1, 2).flatten(1)
+    return (logs + 0.1 * _normal(len(theta), 20, generator)).exp()
+
+
 TASKS = {
     "two-moons": SbibmTask(2, 2, _box(1.0, 2), two_moons, 1.0),
     "gaussian-mixture": SbibmTask(2, 2, _box(10.0, 2), gaussian_mixture, 10.0),
@@ -135,6 +202,13 @@ TASKS = {
     "gaussian-linear-uniform": SbibmTask(10, 10, _box(1.0, 10), gaussian_linear, 1.0),
     "slcp": SbibmTask(5, 8, _box(3.0, 5), slcp, 3.0),
     "bernoulli-glm": SbibmTask(10, 10, _filter_prior, bernoulli_glm),
+    "sir": SbibmTask(2, 10, partial(_log_normal, (0.4, 0.125), torch.tensor([0.5, 0.2])), sir),
+    "lotka-volterra": SbibmTask(
+        4,
+        20,
+        partial(_log_normal, tuple(math.exp(m) for m in (-0.125, -3, -0.125, -3)), torch.tensor(0.5)),
+        lotka_volterra,
+    ),
 }
 
 

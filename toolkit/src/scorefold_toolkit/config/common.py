@@ -87,27 +87,35 @@ End = float | None
 
 
 def _ends(value: Any) -> Any:
-    """Raises ``ValueError`` for anything but a pair of ends, or several, whose first is the lower."""
-    pairs = list(value) if isinstance(value, list | tuple) else []
-    if len(pairs) == 2 and not any(isinstance(each, list | tuple) for each in pairs):
-        pairs = [pairs]
-    for pair in pairs or [value]:
-        ends = list(pair) if isinstance(pair, list | tuple) else []
-        known = [each for each in ends if each is not None]
-        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in known)
-        if len(ends) != 2 or not numbers or not all(-math.inf < each < math.inf for each in known):
-            raise ValueError(
-                f"{value} was given; expected two ends, such as [-1, 1], or two per coordinate; null is no end"
-            )
-        if len(known) == 2 and known[0] >= known[1]:
-            raise ValueError(f"the ends {ends} were given; expected the lower one first")
-    return value
+    """Pairs of ends, with None for an infinite one; raises ``ValueError`` where they are no pairs or the first is not
+    the lower."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"{value} was given; {_EXPECTED_ENDS}")
+    if any(isinstance(each, list | tuple) for each in value):
+        return [_pair(each, value) for each in value]
+    return _pair(value, value)
+
+
+_EXPECTED_ENDS = "expected two ends, such as [-1, 1], or two per coordinate; null is no end"
+
+
+def _pair(pair: Any, value: Any) -> list[Any]:
+    ends = list(pair) if isinstance(pair, list | tuple) else []
+    if len(ends) == 2:
+        ends = [None if each == none else each for each, none in zip(ends, (-math.inf, math.inf), strict=True)]
+    known = [each for each in ends if each is not None]
+    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in known)
+    if len(ends) != 2 or not numbers or not all(-math.inf < each < math.inf for each in known):
+        raise ValueError(f"{value} was given; {_EXPECTED_ENDS}")
+    if len(known) == 2 and known[0] >= known[1]:
+        raise ValueError(f"the ends {ends} were given; expected the lower one first")
+    return ends
 
 
 Limits = Annotated[
     tuple[End, End] | Annotated[tuple[tuple[End, End], ...], Field(min_length=1)], BeforeValidator(_ends)
 ]
-"""Two ends, or two for each coordinate, in the units of the file. Null is no end."""
+"""Two ends, or two for each coordinate, in the units of the file. Null and infinite ends are none."""
 
 FRACTIONS = (0.8, 0.1, 0.1)
 """The shares where nothing is said."""
