@@ -12,9 +12,11 @@ from torch import Tensor
 
 from scorefold.stage import Executor
 from scorefold_registry.run.executor import LocalExecutor
+from scorefold_toolkit import index as indices
 from scorefold_toolkit import nearest
 from scorefold_toolkit.distances import PointMetric
-from scorefold_toolkit.nearest import Cloud, Index, nearest_neighbours, shared_neighbours, wide
+from scorefold_toolkit.index import Index
+from scorefold_toolkit.nearest import Cloud, nearest_neighbours, shared_neighbours, wide
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_neighbours_are_those_of_all_pairs(columns: int, monkeypatch: pytest.Mon
 
 def test_pairs_that_are_compared_in_tiles_give_the_neighbours_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 100 points, the last of 37."""
-    monkeypatch.setattr(nearest, "_PAIRS", 6400)
+    monkeypatch.setattr(indices, "_PAIRS", 6400)
     x = table(637, 20)
     distances, places = nearest_neighbours(x, 9)
     expected = all_pairs(x, 9)
@@ -89,47 +91,114 @@ def test_rows_that_few_directions_do_not_settle_are_compared_in_all(monkeypatch:
     """Points that differ in the other directions alone are as near as each other by the bounds."""
     x = correlated(4200, 64)
     x[:2100] = x[0] + 1e-3 * torch.nn.functional.pad(table(2100, 32, seed=1), (32, 0))
-    ways: list[bool] = []
-    found = Index._among_candidates
-
-    def watched(self: Index, rows: Tensor, x: Tensor, reduced: bool, count: int, taken: int) -> Any:
-        ways.append(reduced)
-        return found(self, rows, x, reduced, count, taken)
-
-    monkeypatch.setattr(Index, "_among_candidates", watched)
+    seen = watched_ways(monkeypatch)
     distances, _ = Index(x).nearest(x[:400], 9)
     expected = torch.cdist(x[:400], x, compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1).values[:, :9]
     torch.testing.assert_close(distances, expected, rtol=1e-12, atol=1e-15)
-    assert ways == [True, False]
+    assert seen == ["tree", "few", "all", "all"], "a tree and few directions settle none of the first rows"
+
+
+def watched_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ways in which candidates are found from here on, block by block."""
+    seen: list[str] = []
+    found = Index._bounded
+
+    def watched(self: Index, x: Tensor, way: str, taken: int) -> Any:
+        seen.append(way)
+        return found(self, x, way, taken)
+
+    monkeypatch.setattr(Index, "_bounded", watched)
+    return seen
+
+
+def plane(rows: int, columns: int, dimension: int, noise: float, offset: float = 0.0) -> Tensor:
+    """Points of a plane with noise, with copies and near-copies among them."""
+    across = torch.linalg.qr(table(columns, dimension)).Q
+    x = table(rows, dimension, seed=1) @ across.T + noise * table(rows, columns, seed=2) + offset
+    x[1], x[2] = x[0], x[0]
+    x[3, -1] += 1e-9
+    return x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("columns", "offset"), [(16, 0.0), (90, 300.0)])
+def test_a_tree_along_few_directions_finds_the_neighbours_of_all_pairs(
+    columns: int, offset: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = plane(4200, columns, 3, 0.01, offset).to(dtype)
+    seen = watched_ways(monkeypatch)
+    index = Index(x)
+    distances, places = index.nearest(x[:500], 9)
+    expected = torch.cdist(x[:500].double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1)
+    torch.testing.assert_close(distances, expected.values[:, :9], rtol=1e-12, atol=0)
+    assert torch.equal(places[4:], expected.indices[4:, :9])
+    assert distances[0, :3].tolist() == [0, 0, 0]
+    assert set(seen) == {"tree"}
+    assert index._short_tree[0].shape == (columns, 3)
+
+
+def test_a_tree_bounds_distances_where_half_of_the_digits_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty points in one place of a plane, a billionth of their size apart. Their rests along the tree are rounding."""
+    x = (1e3 * plane(105, 20, 2, 0.0)).repeat_interleave(40, 0) + 1e-6 * table(4200, 20, seed=3)
+    index = Index(x)
+    moved = index._moved(x[:300])
+    along = index._short_tree[1].query(indices._along(moved, index._short_tree[0]).numpy(), range(1, 22))[0]
+    least, candidates = index._bounded(moved, "tree", 21)
+    apart = torch.cdist(moved, index._moved(x), compute_mode="donot_use_mm_for_euclid_dist")
+    others = apart.scatter(1, candidates, torch.inf).amin(1)
+    assert bool((torch.from_numpy(along[:, -1]) > others).any()), "without an allowance a bound would be too large"
+    assert bool((least <= others.square()).all())
+    distances, _ = index.nearest(x[:300], 9)
+    torch.testing.assert_close(distances, apart.sort(1).values[:, :9], rtol=1e-9, atol=1e-12)
+
+
+def test_directions_of_a_tree_are_as_few_as_hold_the_variance() -> None:
+    """At most half as many as the doublings that make so many points."""
+    assert Index(plane(4200, 30, 4, 0.001))._short_tree[0].shape == (30, 4)
+    assert Index(table(4200, 30))._short_tree[0].shape == (30, 6)
+    assert Index(table(1000, 30))._short_tree[0].shape == (30, 4)
+    assert Index(torch.ones(4200, 80))._short_tree[0].shape == (80, 1)
+
+
+def test_a_way_that_settles_too_few_rows_is_left_out_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indices, "_PAIRS", 4200 * 64)
+    seen = watched_ways(monkeypatch)
+    x = table(4200, 20)
+    nearest_neighbours(x, 5)
+    assert seen.count("tree") == 1
+    assert seen.count("all") > 20
 
 
 def test_directions_are_chosen_where_they_pay_and_hold_the_variance() -> None:
-    """32 times 8 rows for 4,096 points at most, in 64 columns or more."""
+    """32 times 8 rows for 4,096 points at most, in 64 columns or more, and 32 times 15 in fewer."""
     index = Index(correlated(4200, 64))
-    assert not index._pays(-(-32 * 8 * 4096 // 4200) - 1)
-    assert index._pays(-(-32 * 8 * 4096 // 4200))
-    assert not Index(correlated(4200, 63))._pays(4200)
+    assert index._ways(-(-32 * 8 * 4096 // 4200) - 1) == ["all"]
+    assert index._ways(-(-32 * 8 * 4096 // 4200)) == ["tree", "few", "all"]
+    fewer = Index(correlated(4200, 63))
+    assert fewer._ways(-(-32 * 15 * 4096 // 4200) - 1) == ["all"]
+    assert fewer._ways(-(-32 * 15 * 4096 // 4200)) == ["tree", "all"]
     assert Index(table(4200, 80))._directions is None
     assert Index(torch.ones(4200, 80))._directions is None
 
 
 def test_directions_of_wide_events_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest, "_MOST", 6)
+    monkeypatch.setattr(indices, "_MOST", 6)
     directions = Index(correlated(300, 64))._directions
     assert directions is not None
     torch.testing.assert_close(directions.T @ directions, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 def test_rows_of_a_small_table_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of a quarter of the numbers that a comparison may hold: 4 * 6400 // (17 * 20) = 75 rows."""
+    """In blocks of a quarter of the numbers that a comparison may hold: 4 * 6400 // (17 * 20) = 75 rows. The first has
+    64."""
     seen: list[int] = []
     compared = Index._compared
-    monkeypatch.setattr(nearest, "_PAIRS", 6400)
+    monkeypatch.setattr(indices, "_PAIRS", 6400)
     monkeypatch.setattr(
         Index, "_compared", lambda self, rows, *rest: seen.append(len(rows)) or compared(self, rows, *rest)
     )
     Index(table(64, 20)).nearest(table(160, 20), 5)
-    assert seen == [75, 75, 10]
+    assert seen == [64, 75, 21]
 
 
 @pytest.mark.parametrize("columns", [8, 20])
@@ -143,14 +212,10 @@ def test_neighbours_of_points_far_from_0_are_those_of_points_near_it(columns: in
 def test_a_tree_and_all_pairs_find_the_same_above_ten_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     x = table(12_000, 6)
     by_tree = nearest_neighbours(x, 5)
-    monkeypatch.setattr(nearest, "TREE_COLUMNS", 0)
+    monkeypatch.setattr(indices, "TREE_COLUMNS", 0)
     by_pairs = nearest_neighbours(x, 5)
     assert torch.equal(by_tree[1], by_pairs[1])
     torch.testing.assert_close(by_tree[0], by_pairs[0], rtol=1e-12, atol=0)
-
-
-def test_few_columns_are_searched_by_a_tree_and_many_pair_by_pair() -> None:
-    assert [Index(table(50, columns)).way for columns in (15, 16)] == ["tree", "pairs"]
 
 
 def test_points_that_float32_can_not_separate_are_measured_again() -> None:
@@ -291,7 +356,7 @@ def test_the_lowest_values_are_those_of_a_sort(n: int, count: int) -> None:
     values[2] = -torch.arange(n)
     values[3] = torch.arange(n) % max(1, n // 8)
     values[4] = 0
-    found, places = nearest._lowest(values, count)
+    found, places = indices._lowest(values, count)
     assert torch.equal(found, values.gather(1, places))
     assert torch.equal(found.sort(1).values, values.sort(1).values[:, :count])
     assert all(len(set(row)) == min(count, n) for row in places.tolist())

@@ -15,7 +15,7 @@ from scipy.stats import binom, binomtest, false_discovery_control, hypergeom, ma
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from scorefold_toolkit.nearest import Index, measured_again
+from scorefold_toolkit.index import Index, measured_again
 
 Numbers = NDArray[np.float64]
 Rows = NDArray[np.float32]
