@@ -138,7 +138,7 @@ def test_a_tree_along_few_directions_finds_the_neighbours_of_all_pairs(
 
 
 def test_a_tree_bounds_distances_where_half_of_the_digits_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty points in one place of a plane, a billionth of their size apart. Their rests along the tree are rounding."""
+    """Forty points in one place of a plane, a billionth of their size apart. Rests along the tree are rounding."""
     x = (1e3 * plane(105, 20, 2, 0.0)).repeat_interleave(40, 0) + 1e-6 * table(4200, 20, seed=3)
     index = Index(x)
     moved = index._moved(x[:300])
