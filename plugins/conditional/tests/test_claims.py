@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +15,7 @@ from scorefold.data import Dataset
 from scorefold.plugin import Claim
 from scorefold_conditional.claims import digits as claims_digits
 from scorefold_conditional.claims import exact as claims_posterior
+from scorefold_conditional.claims import fashion as claims_fashion
 from scorefold_conditional.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
@@ -90,3 +95,40 @@ def test_the_measures_of_draws() -> None:
     checkered = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(2, 2)
     found = claims_digits.measures(torch.stack([truth + 0.1 * checkered + 0.01] * 2), Dataset(truth), smaller)
     assert found["consistency"] == pytest.approx(40, abs=1e-2)
+
+
+def test_a_lead_is_over_the_better_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"cde": (15.0, 0.1), "dps": (13.0, 0.3), "pigdm": (14.0, 0.2)}
+    monkeypatch.setattr(claims_fashion, "_source", lambda host: SimpleNamespace())
+    monkeypatch.setattr(
+        claims_fashion,
+        "_measured",
+        lambda host, source, seed, task, method: dict(zip(("psnr", "frechet"), found[method], strict=True)),
+    )
+    for measure, expected in (("psnr", 1.0), ("frechet", 0.1)):
+        lead = claims_fashion.lead(None, "real", 0, task="inpainting", method="cde", measure=measure)
+        assert lead == pytest.approx(expected), measure
+
+
+def test_estimators_and_solvers_of_garments_have_all_measures(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps on images of noise: each claim of the table has a number, and draws have their sizes."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((60, 1, 28, 28), dtype=np.float32))
+    source: Any = host.create("data:array", {"path": str(tmp_path / "x.npy"), "scale": "none"})
+    monkeypatch.setattr(claims_fashion, "_source", lambda host: source)
+    for name, value in {"IMAGES": 3, "DRAWS": 2, "DPS_STEPS": 2, "REFERENCE": 20}.items():
+        monkeypatch.setattr(claims_fashion, name, value)
+    hasty = {"steps": 2, "batch_size": 4}
+    small = {"use": "network:conv-unet", "config": {"channels": [8, 8]}}
+    monkeypatch.setattr(claims_fashion, "SETTINGS", {**claims_fashion.SETTINGS, "training": hasty, "network": small})
+    claims = [claim for claim in scorefold_claims() if "fashion_measure" in claim.target]
+    measures = {claim.options["measure"] for claim in claims} - {"lpips"}
+    assert measures == {"psnr", "ssim", "hidden", "consistency", "diversity", "frechet"}
+    for task in claims_fashion.TASKS:
+        for method in ("cde", "cmde", "pigdm"):
+            drawn = claims_fashion.draws(host, source, 0, task, method)
+            assert drawn.shape == (2, 3, 1, 28, 28)
+            assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
+            found = claims_fashion._measured(host, source, 0, task, method)
+            assert found.keys() >= measures - ({"hidden"} if task == "super-resolution" else set())

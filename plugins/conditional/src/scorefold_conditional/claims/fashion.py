@@ -16,34 +16,44 @@ from torch.nn import functional
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_conditional.claims.digits import ANCESTRAL, digits_settings, measures, trained_conditional
+from scorefold_conditional.claims.digits import measures, trained_conditional
 from scorefold_toolkit.data.images import fashion_mnist
-from scorefold_toolkit.metrics import frechet_distance
+from scorefold_toolkit.metrics import frechet_distance, ssim
 from scorefold_toolkit.metrics.features import LPIPS, RandomConv
 from scorefold_toolkit.operators import HasOperator
 from scorefold_toolkit.training import fit
 
-IMAGES, DRAWS, SAMPLER_STEPS, DPS_STEPS = 64, 2, 30, 40
+IMAGES, DRAWS, DPS_STEPS = 64, 4, 40
 REFERENCE = 5000
 """Training images that draws are compared with by their Frechet distance."""
-TRAINING = {"steps": 200, "batch_size": 32, "learning_rate": 3e-3, "ema": 0.98}
+SETTINGS: Mapping[str, Any] = {
+    "process": {"name": "edm"},
+    "weighting": "edm",
+    "network": {"use": "network:conv-unet", "config": {"channels": [16, 32, 64]}},
+    "training": {"steps": 1000, "batch_size": 64, "learning_rate": 2e-3, "warmup": 100},
+}
+"""The settings of the score that comes along, for the conditional scores and for the prior of DPS."""
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "inpainting": {"name": "mask", "region": "square", "fraction": 0.25, "each": True},
     "super-resolution": {"name": "box-downsample", "factor": 4},
 }
-"""A random hole of 14 x 14 pixels for every image, without a mask channel; images of 7 x 7 pixels."""
-SPEEDS = {"cde": 0.0, "cmde": 0.05, "vs-cmde": 0.05, "cdiffe": 8.0}
-"""sigma_max of the condition."""
+"""A random hole of 14 x 14 pixels for every image, with its mask as a channel; images of 7 x 7 pixels."""
+SPEEDS = {"cde": 0.0, "cmde": 0.05, "vs-cmde": 0.05, "cdiffe": 80.0}
+"""sigma_max of the condition, where the event's is 80."""
+SOLVERS: Mapping[str, Mapping[str, Any]] = {"dps": {}, "pigdm": {"variant": "pigdm"}}
+"""What solves both tasks by one prior: the variants of ``score:dps``."""
 WEIGHTS = (Path("weights/alexnet-owt-7be5be79.pth"), Path("weights/alex.pth"))
 """AlexNet's and LPIPS's published weights, where the command runs."""
 
 
 def fashion_measure(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
-    """A measure of an estimator or of ``dps`` on a task: a measure of ``digits.digits_row``, or one of two more.
+    """A measure of an estimator or of one of ``SOLVERS`` on a task: a measure of ``digits.digits_row``, or one of three
+    more.
 
-    ``lpips`` is the mean distance of draws from the truth, on images with two black pixels more on each side; None
-    without the weights. ``frechet`` is the squared Frechet distance of the draws to training images, on the 64 features
-    of fixed random convolutions. With the method ``truth``, as many other test images take the place of the draws.
+    ``ssim`` is the mean structural similarity of draws and truths. ``lpips`` is their mean distance, on images with two
+    black pixels more on each side; None without the weights. ``frechet`` is the squared Frechet distance of the draws
+    to training images, on the 64 features of fixed random convolutions. With the method ``truth``, as many other test
+    images take the place of the draws.
     """
     source = _source(host)
     if source is None or (measure == "lpips" and not all(path.is_file() for path in WEIGHTS)):
@@ -51,6 +61,14 @@ def fashion_measure(host: Any, profile: str, seed: int, *, task: str, method: st
     if method == "truth":
         return _frechet(source, source.load("test").x[IMAGES : IMAGES * (1 + DRAWS)])
     return _measured(host, source, seed, task, method)[measure]
+
+
+def lead(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
+    """How much better a method is than the better one of ``SOLVERS``, above 0 where it is."""
+    if (source := _source(host)) is None:
+        return None
+    own, *others = (_measured(host, source, seed, task, each)[measure] for each in (method, *SOLVERS))
+    return min(others) - own if measure == "frechet" else own - max(others)
 
 
 @cache
@@ -61,10 +79,11 @@ def _source(host: Any) -> DataSource | None:
 @cache
 def _measured(host: Any, source: DataSource, seed: int, task: str, method: str) -> Mapping[str, float]:
     drawn = draws(host, source, seed, task, method)
-    paired = _pairs(host, source, task, mask=False)
+    paired = _pairs(host, source, task)
     test = paired.load("test").take(torch.arange(IMAGES))
     assert isinstance(paired, HasOperator)
     found = measures(drawn, test, paired.operator.at(test.index))
+    found["ssim"] = float(torch.cat([ssim(one, test.x) for one in drawn]).mean())
     found["frechet"] = _frechet(source, drawn.flatten(0, 1))
     if all(path.is_file() for path in WEIGHTS):
         network = LPIPS(*WEIGHTS)
@@ -77,31 +96,30 @@ def _measured(host: Any, source: DataSource, seed: int, task: str, method: str) 
 def draws(host: Any, source: DataSource, seed: int, task: str, method: str) -> Tensor:
     """Draws (DRAWS, IMAGES, 1, 28, 28) in [0, 1] for the first test images."""
     generator = derive_generator(seed, "draws")
-    if method == "dps":
-        paired = _pairs(host, source, task, mask=task == "inpainting")
-        model = host.create("score:dps", {"operator": TASKS[task]}, prior=_prior(host, source, seed))
+    paired = _pairs(host, source, task)
+    if method in SOLVERS:
+        config = {"operator": TASKS[task], **SOLVERS[method]}
+        model, steps = host.create("score:dps", config, prior=_prior(host, source, seed)), {"steps": DPS_STEPS}
     else:
-        paired = _pairs(host, source, task, mask=False)
-        config = {**digits_settings(method, SPEEDS[method]), "training": TRAINING}
-        model = trained_conditional(host, paired, config, seed)
+        clean = ["mask"] if task == "inpainting" else []
+        config = {**SETTINGS, "estimator": method, "condition_speed": SPEEDS[method] / 80, "clean": clean}
+        model, steps = trained_conditional(host, paired, config, seed).eval(), {}
     condition = paired.load("test").take(torch.arange(IMAGES)).condition
-    steps = DPS_STEPS if method == "dps" else SAMPLER_STEPS
-    found: Tensor = model.sample(DRAWS, condition, steps=steps, generator=generator, **ANCESTRAL)
+    found: Tensor = model.sample(DRAWS, condition, generator=generator, **steps)
     return found.clamp(0, 1)
 
 
 @cache
-def _pairs(host: Any, source: DataSource, task: str, mask: bool) -> DataSource:
-    made: DataSource = host.create("data:paired", {"operator": TASKS[task], "seed": 0, "mask": mask}, data=source)
+def _pairs(host: Any, source: DataSource, task: str) -> DataSource:
+    config = {"operator": TASKS[task], "seed": 0, "mask": task == "inpainting"}
+    made: DataSource = host.create("data:paired", config, data=source)
     return made
 
 
 @cache
 def _prior(host: Any, source: DataSource, seed: int) -> Any:
-    """A score with the process, network and training of the conditional ones."""
-    config = {name: value for name, value in digits_settings("cde", 0.0).items() if name in ("process", "network")}
-    config |= {"weighting": "simple", "training": TRAINING}
-    prior = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=source)
+    """A score of images alone, with the settings of the conditional ones."""
+    prior = host.create("score:denoising", dict(SETTINGS), generator=derive_generator(seed, "weights"), data=source)
     fit(prior, source.load("train"), prior.training_config, seed=seed, precision=host.precision)
     return prior.eval()
 
