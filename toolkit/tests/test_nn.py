@@ -503,6 +503,41 @@ def test_numbers_of_conditions_are_scaled_and_classes_and_images_are_not() -> No
     assert ConditionScale(None)(None) is None
 
 
+def test_positive_numbers_of_many_magnitudes_are_shown_by_their_logarithms() -> None:
+    """Lognormal numbers are; normal and exponential ones, numbers with a 0 and rare ones are not."""
+    seed = torch.Generator().manual_seed(0)
+    normal = torch.randn(5000, 2, generator=seed)
+    spread = normal.exp()
+    given = torch.stack(
+        [
+            spread[:, 0].pow(2),
+            1e3 * spread[:, 1],
+            20 + normal[:, 0],
+            torch.rand(5000, generator=seed).log().neg(),
+            spread[:, 0].where(torch.arange(5000) > 0, 0.0),
+            1 + (torch.arange(5000) < 20).float(),
+            torch.ones(5000),
+        ],
+        1,
+    )
+    scale = ConditionScale(TensorSpec((7,)))
+    scale.prepare(given)
+    expected = given.double()
+    expected[:, :2] = expected[:, :2].log()
+    std, mean = torch.std_mean(expected, 0, correction=0)
+    z = ((expected - mean) / std.where(std > 0, 1.0)).float()
+    torch.testing.assert_close(scale(given), z, rtol=1e-4, atol=1e-4)
+    low = given[:1].clone()
+    low[0, 0] = given[:, 0].min() / 2
+    assert scale(low)[0, 0] == scale(given)[:, 0].min(), "below the least of the training points"
+    low[0, 0] = -1.0
+    assert scale(low)[0, 0] == scale(given)[:, 0].min()
+    again = ConditionScale(TensorSpec((7,)))
+    again.load_state_dict({name: value for name, value in scale.state_dict().items() if name[:5] != "least"})
+    old = (given - again.get_buffer("mean_0")) / again.get_buffer("std_0")
+    torch.testing.assert_close(again(given), old)
+
+
 def test_conditions_outside_the_range_of_training_are_warned_of() -> None:
     spec = {"class": TensorSpec((), classes=3), "rare": TensorSpec(()), "numbers": TensorSpec((2,))}
     scale = ConditionScale(spec)

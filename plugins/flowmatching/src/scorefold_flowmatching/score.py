@@ -25,7 +25,7 @@ class FlowMatching(ScoreModel, Trainable):
     With data of mean m and standard deviation s a coordinate, u_0 = (x_0 - m) / s and standard normal z, the network F
     sees u = (1 - t) u_0 + t z and log(t / (1 - t)), and learns E[z - u_0 | u]. Noise and datum are independent, so that
     F gives the expected noise, u + (1 - t) F, and with it the score: everything that works on score models works on
-    this one. The condition is the data's own, its numbers shown as z-scores of the training points. With
+    this one. The condition is the data's own, its numbers shown by a ``ConditionScale``. With
     ``condition_dropout`` the model can be guided.
 
     >>> from scorefold_registry import Host

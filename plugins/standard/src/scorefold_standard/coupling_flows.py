@@ -52,7 +52,7 @@ class CouplingFlow(Flow, Trainable):
     (Dinh et al. 2017; Durkan et al. 2019). Images go through ``levels`` scales, each a squeeze and a chain whose
     linear maps mix channels and whose conditioners are convolutions; half of the channels leaves after each (Kingma
     and Dhariwal 2018). Conditions enter every conditioner: classes as one-hot codes, tensors as numbers or, beside
-    images, as channels. Numbers enter as z-scores of the training points. With ``within`` a ``Box`` takes the place of
+    images, as channels. Numbers enter by a ``ConditionScale``. With ``within`` a ``Box`` takes the place of
     the standardisation: every sample lies inside, and the density outside is 0.
 
     Raises ``ConfigError`` for images that can't be halved ``levels`` times, with the nearest sizes that can, and for

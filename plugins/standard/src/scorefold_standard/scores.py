@@ -117,7 +117,7 @@ class Denoising(ScoreModel, Trainable):
     - ``v``: (b u' + a F) / c with u' = (x - a m) / c and c = sqrt(a^2 + b^2), so that F is the velocity
       (a z - b (x_0 - m)) / c of Salimans and Ho (2022), of unit size for data of unit deviation.
 
-    The condition is the data's own, each number of a vector in z-scores of the training points. With
+    The condition is the data's own, each number of a vector by a ``ConditionScale``. With
     ``condition_dropout`` the model also learns the score without one, which is then what ``condition=None`` gives, as
     guidance needs: classes get one more, tensors become 0.
 

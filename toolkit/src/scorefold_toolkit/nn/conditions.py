@@ -191,7 +191,7 @@ class ConditionRange(nn.Module):
         return found
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        for name, value in self.named_buffers():  # saved before conditions were scaled, or before their range was kept
+        for name, value in self.named_buffers():  # saved before conditions had scales, ranges or logarithms
             unknown = torch.ones_like(value) if name.startswith(("std_", "low_")) else torch.zeros_like(value)
             if name.startswith("low_") and f"{prefix}points_{name[4:]}" not in state_dict:
                 state_dict[f"{prefix}{name}"] = unknown
@@ -225,7 +225,10 @@ def _chance(count: Tensor, conditions: int, points: float) -> Tensor:
 class ConditionScale(ConditionRange):
     """The numbers of a condition, each centred and of unit deviation over the training points (z-scores).
 
-    Classes and images pass as they are. Before ``prepare``, and in states saved without scales, all numbers do.
+    A number that is positive in all training points, and whose logarithms have less than half of its kurtosis, is shown
+    by its logarithm: counts and intensities of many orders of magnitude. Below the least of the training points its
+    logarithm is theirs. Classes and images pass as they are. Before ``prepare``, and in states saved without scales,
+    all numbers do.
 
     >>> from scorefold.data import TensorSpec
     >>> scale = ConditionScale(TensorSpec((2,)))
@@ -241,17 +244,25 @@ class ConditionScale(ConditionRange):
         for name, place in self.places.items():
             self.register_buffer(f"mean_{place}", torch.zeros(specs[name].shape))
             self.register_buffer(f"std_{place}", torch.ones(specs[name].shape))
+            self.register_buffer(f"least_{place}", torch.zeros(specs[name].shape))  # 0: shown as it is
 
     @torch.no_grad()
     def prepare(self, condition: Condition | None) -> None:
-        """Takes ranges, means and deviations of the training points (N, *shape); a number that never changes is only
-        centred.
+        """Takes ranges, means and deviations of the training points (N, *shape), and chooses logarithms; a number that
+        never changes is only centred.
 
         Raises ``ShapeError`` where the condition does not fit."""
         super().prepare(condition)
         parts = named_parts(self.spec, condition)
         for name, place in self.places.items():
-            std, mean = torch.std_mean(parts[name].double(), 0, correction=0)
+            given = parts[name].double()
+            if not len(given):
+                continue
+            least = given.amin(0)
+            kurtosis, of_logs = (_kurtosis(each) for each in (given, given.clamp(min=least.clamp(min=_TINY)).log()))
+            least = least.where((least >= _TINY) & (of_logs < kurtosis / 2), 0.0)
+            self.get_buffer(f"least_{place}").copy_(least)
+            std, mean = torch.std_mean(_logs(given, least), 0, correction=0)
             self.get_buffer(f"mean_{place}").copy_(mean)
             self.get_buffer(f"std_{place}").copy_(std.where(std > 0, 1.0))
 
@@ -261,9 +272,24 @@ class ConditionScale(ConditionRange):
             return condition
         parts = named_parts(self.spec, condition)
         for name, place in self.places.items():
-            mean, std = self.get_buffer(f"mean_{place}"), self.get_buffer(f"std_{place}")
-            parts[name] = (parts[name].to(mean) - mean) / std
+            mean, std, least = (self.get_buffer(f"{kind}_{place}") for kind in ("mean", "std", "least"))
+            parts[name] = (_logs(parts[name].to(mean), least) - mean) / std
         return parts[""] if isinstance(condition, Tensor) else parts
+
+
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def _logs(given: Tensor, least: Tensor) -> Tensor:
+    """Numbers (N, *shape), by their logarithms where the least (*shape) is above 0."""
+    return given.where(least <= 0, given.maximum(least.clamp(min=_TINY)).log())
+
+
+def _kurtosis(x: Tensor) -> Tensor:
+    """The fourth moment over the squared variance, of numbers (N, *shape), over the points: 3 for a normal
+    distribution."""
+    squares = (x - x.mean(0)).square()
+    return squares.square().mean(0) / squares.mean(0).square()
 
 
 @torch.no_grad()
