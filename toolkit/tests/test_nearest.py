@@ -125,7 +125,7 @@ def plane(rows: int, columns: int, dimension: int, noise: float, offset: float =
 def test_a_tree_along_few_directions_finds_the_neighbours_of_all_pairs(
     columns: int, offset: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x = plane(4200, columns, 3, 0.01, offset).to(dtype)
+    x = plane(4200, columns, 3, 0.001, offset).to(dtype)
     seen = watched_ways(monkeypatch)
     index = Index(x)
     distances, places = index.nearest(x[:500], 9)

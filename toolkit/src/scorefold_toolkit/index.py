@@ -20,7 +20,7 @@ SHARD_ROWS = 2**13
 """Rows whose neighbours are one shard's."""
 
 SPARE = 12
-"""Further neighbours by float32 that are measured again in float64."""
+"""Further neighbours by float32 that are measured again in float64; by a tree, at most so many."""
 
 FEW = 10
 """Times as many points as candidates up to which all pairs are measured in float64 at once."""
@@ -118,7 +118,7 @@ class Index:
         squares, places = x.new_empty(len(x), count), torch.empty(len(x), count, dtype=torch.int64)
         left = torch.arange(len(x))
         for way in tuple(ways):
-            least, candidates = self._bounded(x[left], way, taken)
+            least, candidates = self._bounded(x[left], way, min(count + count // 3 + 4, taken) if way == "tree" else taken)
             near, at = measured_again(self.points, rows[left], candidates)
             squares[left], places[left] = near[:, :count], at[:, :count]
             left = left[~(least >= near[:, count - 1])]  # also where a bound is no number
@@ -216,7 +216,7 @@ class Index:
         enough = 1 + int((shares.cumsum(0) < _NEARLY).sum())
         directions = directions[:, :enough]
         parts = [_along(self._moved(part), directions) for part in self.points.split(SHARD_ROWS)]
-        return directions, cKDTree(torch.cat(parts).numpy())
+        return directions, cKDTree(torch.cat(parts).numpy(), leafsize=32)
 
     def _measured(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The nearest by differences in float64 from every point."""
