@@ -118,7 +118,8 @@ class Index:
         squares, places = x.new_empty(len(x), count), torch.empty(len(x), count, dtype=torch.int64)
         left = torch.arange(len(x))
         for way in tuple(ways):
-            least, candidates = self._bounded(x[left], way, min(count + count // 3 + 4, taken) if way == "tree" else taken)
+            looked_at = min(count + count // 3 + 4, taken) if way == "tree" else taken
+            least, candidates = self._bounded(x[left], way, looked_at)
             near, at = measured_again(self.points, rows[left], candidates)
             squares[left], places[left] = near[:, :count], at[:, :count]
             left = left[~(least >= near[:, count - 1])]  # also where a bound is no number

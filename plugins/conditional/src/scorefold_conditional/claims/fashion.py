@@ -52,14 +52,14 @@ def fashion_measure(host: Any, profile: str, seed: int, *, task: str, method: st
 
     ``ssim`` is the mean structural similarity of draws and truths. ``lpips`` is their mean distance, on images with two
     black pixels more on each side; None without the weights. ``frechet`` is the squared Frechet distance of the draws
-    to training images, on the 64 features of fixed random convolutions. With the method ``truth``, as many other test
-    images take the place of the draws.
+    to training images, on the 64 features of fixed random convolutions. It is large for so few images: with the method
+    ``truth`` it is the distance of the true images.
     """
     source = _source(host)
     if source is None or (measure == "lpips" and not all(path.is_file() for path in WEIGHTS)):
         return None
     if method == "truth":
-        return _frechet(source, source.load("test").x[IMAGES : IMAGES * (1 + DRAWS)])
+        return _frechet(source, source.load("test").x[:IMAGES])
     return _measured(host, source, seed, task, method)[measure]
 
 
@@ -68,7 +68,7 @@ def lead(host: Any, profile: str, seed: int, *, task: str, method: str, measure:
     if (source := _source(host)) is None:
         return None
     own, *others = (_measured(host, source, seed, task, each)[measure] for each in (method, *SOLVERS))
-    return min(others) - own if measure == "frechet" else own - max(others)
+    return own - max(others)
 
 
 @cache
