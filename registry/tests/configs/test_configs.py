@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from checked_configs import problem, problems
+from pydantic import Field, ValidationError, model_validator
 
 from scorefold.config import Config, ProcessConfig, VEConfig
 from scorefold_registry.components.fields import describe_fields
+from scorefold_registry.components.messages import Problem, config_problems
 from scorefold_registry.components.parts import check_config, config_model
 from scorefold_registry.host import Host
 
@@ -153,6 +155,49 @@ def test_a_fault_is_said_in_plain_words_with_its_place(
     assert message in found.message
 
 
+def test_a_wrong_default_is_a_fault_of_the_plugin() -> None:
+    class Inner(Config):
+        size: int = Field("large")  # type: ignore[arg-type]
+
+    class Outer(Config):
+        width: int = Field("ten")  # type: ignore[arg-type]
+        inner: Inner = Field({"size": -0.5})  # type: ignore[arg-type]
+        given: Inner
+
+    def found(raw: dict[str, Any]) -> list[Problem]:
+        with pytest.raises(ValidationError) as error:
+            Outer.model_validate(raw)
+        return config_problems(Outer, error.value, raw)
+
+    width, inner, given = found({"given": {}})
+    outer, name = f"{__name__}.{Outer.__qualname__}", f"{__name__}.{Inner.__qualname__}"
+    assert (width.path, width.code) == ((), "plugin")
+    assert width.message == f"{outer} has a wrong default: width is 'ten' (text); expected a whole number"
+    assert width.hint == f"correct the default of width in {outer}; until then, set width"
+    assert inner.message == f"{outer} has a wrong default: inner.size is -0.5 (a number); expected a whole number"
+    assert (given.path, given.hint) == (
+        ("given",),
+        f"correct the default of given.size in {name}; until then, set given.size",
+    )
+    (wrong,) = found({"width": 1, "inner": {"size": 1}, "given": {"size": "x"}})
+    assert (wrong.path, wrong.code) == (("given", "size"), "type")
+
+
+def test_a_value_that_a_validator_writes_is_no_default() -> None:
+    class Renamed(Config):
+        width: int = 3
+
+        @model_validator(mode="before")
+        @classmethod
+        def _old_name(cls, raw: Any) -> Any:
+            return {"width": raw["size"]} if "size" in raw else raw
+
+    with pytest.raises(ValidationError) as error:
+        Renamed.model_validate({"size": "x"})
+    (found,) = config_problems(Renamed, error.value, {"size": "x"})
+    assert (found.path, found.code) == ((), "type")
+
+
 def test_an_unknown_field_gets_near_misses_and_all_fields_with_their_meaning(host: Host) -> None:
     hint = problem(host, {"training": {"stps": 1}}).hint or ""
     assert hint.startswith("did you mean 'steps'")
@@ -224,6 +269,7 @@ def test_checking_imports_no_torch(tmp_path: Path) -> None:
     script = """
 import sys
 from scorefold_registry import Host
+from scorefold_registry.components.messages import Problem, config_problems
 from scorefold_registry.components.parts import check_config, read_config
 from scorefold_registry.components.ports import PortOffer, check_inputs
 host = Host.discover()

@@ -67,45 +67,81 @@ def config_problems(model: type[BaseModel], error: ValidationError, raw: Any = N
     ``raw`` is what was validated; with it the paths leave out what pydantic adds (the member of a union) and end
     where ``raw`` ends.
     """
-    by_place: dict[RawPath, list[Mapping[str, Any]]] = {}
+    by_place: dict[tuple[RawPath, type[BaseModel] | None], list[tuple[Mapping[str, Any], _Place]]] = {}
     for item in error.errors(include_url=False):
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
             continue  # pydantic counts the entries that are right, and reports the others too
-        by_place.setdefault(_raw_path(item["loc"], raw, item["type"]), []).append(item)
+        place = _Place.of(model, item, raw)
+        by_place.setdefault((place.path, place.default_of), []).append((item, place))
     problems: list[Problem] = []
-    for path, items in by_place.items():
-        if len(items) > 1 and all(item["type"] in _EXPECTED for item in items):
-            problems.append(_alternatives(path, items, _Place.of(model, items[0]["loc"])))
+    for (path, default_of), items in by_place.items():
+        if len(items) > 1 and all(item["type"] in _EXPECTED for item, _ in items):
+            found = [_alternatives(path, [item for item, _ in items], items[0][1])]
         else:
-            problems += [_problem(path, item, _Place.of(model, item["loc"]), raw) for item in items]
+            found = [_problem(path, item, place, raw) for item, place in items]
+        if default_of is not None:
+            name = f"{default_of.__module__}.{default_of.__qualname__}"
+            found = [
+                Problem(
+                    cut_path(path, raw),
+                    f"{name} has a wrong default: {problem.message}",
+                    f"correct the default of {dotted(path)} in {name}; until then, set {dotted(path)}",
+                    "plugin",
+                )
+                for problem in found
+            ]
+        problems += found
     return list(dict.fromkeys(problems))
 
 
 @dataclass(frozen=True)
 class _Place:
-    """The model and the field that a location of pydantic's points into."""
+    """The model and the field that a location of pydantic's points into.
+
+    ``path`` is the location without what pydantic adds (the member of a union), and ends where the values end.
+    ``default_of`` is the model whose default is wrong, where the location is not in what was validated.
+    """
 
     owner: type[BaseModel] | None
     about: str | None
+    path: RawPath
+    default_of: type[BaseModel] | None
 
     @staticmethod
-    def of(model: type[BaseModel], loc: Sequence[str | int]) -> _Place:
+    def of(model: type[BaseModel], item: Mapping[str, Any], raw: Any) -> _Place:
         here: list[type[BaseModel]] = [model]
         owner: type[BaseModel] | None = model
         about: str | None = None
-        for part in loc:
+        default_of: type[BaseModel] | None = None
+        loc = item["loc"]
+        values = loc[:-1] if item["type"] == "missing" else loc
+        path: list[str | int] = []
+        value = raw
+        for depth, part in enumerate(loc):
             holder = next((item for item in here if part in item.model_fields), None)
+            field = None if holder is None else holder.model_fields[str(part)]
             tagged = [item for item in here if _has_tag(item, part)]
             owner = holder or (here[0] if here else owner)
-            if holder is not None:
-                field = holder.model_fields[str(part)]
+            if has_part(value, part):
+                path.append(part)
+                value = value[part]
+            elif field is not None and isinstance(value, Mapping) and depth < len(values):
+                path.append(part)
+                unknown = field.default_factory_takes_validated_data
+                value = None if unknown else field.get_default(call_default_factory=True)
+                default_of = default_of or holder
+            if field is not None:
                 about = field.description
                 here = [
                     *_models_in(Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation)
                 ]
             elif tagged:
                 here = tagged
-        return _Place(owner, about)
+        if raw is None:
+            path = list(values)
+        elif default_of is not None and value != item["input"]:  # a validator of the plugin's wrote it, from raw
+            path, default_of = list(cut_path(tuple(path), raw)), None
+        return _Place(owner, about, tuple(path), default_of)
 
 
 def _problem(path: RawPath, item: Mapping[str, Any], place: _Place, raw: Any) -> Problem:
@@ -219,19 +255,6 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "enum": "{expected}",
 }
-
-
-def _raw_path(loc: Sequence[str | int], raw: Any, kind: str) -> RawPath:
-    """A pydantic location as a path into ``raw``: without the tags of unions, and no deeper than ``raw`` goes."""
-    if raw is None:
-        return tuple(loc[:-1] if kind == "missing" else loc)
-    path: list[str | int] = []
-    value = raw
-    for part in loc:
-        if has_part(value, part):
-            path.append(part)
-            value = value[part]
-    return tuple(path)
 
 
 def cut_path(path: RawPath, raw: Any) -> RawPath:
