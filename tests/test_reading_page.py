@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +41,8 @@ def every_warning() -> list[str]:
     sound, unsound = LevelCheck(1.0, 2.0, ""), LevelCheck(3.0, 2.0, "its trace differs from its denoising loss")
     first, second, third = reading(3, 9, 1), reading(6, 0, 0), reading(1, 0, 0)
     dimensions = torch.tensor([[0.0], [5.0], [5.0]])
+    score: Any = torch.nn.Linear(1, 1)
+    score.event_shape, score.config = (1,), SimpleNamespace(network=None, prediction="eps", weighting="edm")
     return [
         *score_warnings.of_score(first, clean(first), 6),
         *score_warnings.of_score(second, clean(second), 6),
@@ -50,7 +54,7 @@ def every_warning() -> list[str]:
         *score_warnings.of_linear(11.0, LevelCheck(10.9, 11.0, ""), 11),
         score_warnings.of_curved(11.0, "the data lie near an ellipsoid, whose dimension is lower"),
         score_warnings.of_curved(12.0, "neighbours show fewer dimensions than in flat data of the same covariance"),
-        *score_warnings.of_network(None, True, [torch.nn.Linear(1, 1)]),
+        *score_warnings.of_network(None, score),
         *score_warnings.of_values(99.0, None, 6),
         *score_warnings.of_values(99.0, None, 1),
         *score_warnings.of_values(6.0, (5.9, 6.1), 6),

@@ -449,7 +449,7 @@ def test_noise_that_does_not_fit_the_data_is_reported_before_training() -> None:
     outcome = verb_fit(Pushed(VE(0.01, 50.0)), {"data": data}, None, context(warn=said.append))
     assert outcome.result["warnings"] == said
     assert said[0].startswith(f"the largest noise of the process is 50, and the spread of the data {spread:.3g}")
-    assert "sigma_max to about 300" in said[0]
+    assert "Make it about 300 (sigma_max of ve or edm)" in said[0]
     said.clear()
     assert "warnings" not in verb_fit(Pushed(VE(0.01, 300.0)), {"data": data}, None, context(warn=said.append)).result
     assert not said

@@ -251,7 +251,7 @@ def test_noise_above_the_whole_spread_of_the_data_is_refused(make_score: MakeSco
             ConfigError, match=r"the whole spread of the data (0\.9\d*|1(\.0\d*)?): .* their dimension reads 0"
         ) as caught:
             estimate(score, x, sigma=sigma)
-        assert re.search(r"sigma_min of the process to about 0\.0(1\d*|09\d*)\b", str(caught.value))
+        assert re.search(r"a least noise of about 0\.0(1\d*|09\d*); sigma_min\b", str(caught.value))
 
 
 def test_noise_that_rounding_would_swallow_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -184,11 +185,17 @@ def test_a_linear_score_of_curved_data_says_that_it_counts_principal_directions(
 def test_another_network_is_named_for_vectors_without_a_value() -> None:
     class ManifoldNetwork(torch.nn.Module): ...
 
-    linear = torch.nn.Linear(2, 2)
-    assert "network:manifold-mlp" in score_warnings.of_network(None, True, [linear])[0]
-    assert score_warnings.of_network(3.0, True, [linear]) == []
-    assert score_warnings.of_network(None, False, [linear]) == [], "images"
-    assert score_warnings.of_network(None, True, [linear, ManifoldNetwork()]) == []
+    def score(*settings: str, shape: tuple[int, ...] = (2,), network: torch.nn.Module | None = None) -> Any:
+        model: Any = torch.nn.Sequential(network or torch.nn.Linear(2, 2))
+        model.event_shape, model.config = shape, SimpleNamespace(**dict.fromkeys(settings))
+        return model
+
+    ours = ("network", "prediction", "weighting", "training")
+    assert "network:manifold-mlp" in score_warnings.of_network(None, score(*ours))[0]
+    assert score_warnings.of_network(3.0, score(*ours)) == []
+    assert score_warnings.of_network(None, score(*ours, shape=(1, 8, 8))) == [], "images"
+    assert score_warnings.of_network(None, score(*ours, network=ManifoldNetwork())) == []
+    assert score_warnings.of_network(None, score("network", "training")) == [], "a score without these settings"
 
 
 def test_without_a_plateau_the_headline_is_the_range(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:

@@ -145,13 +145,13 @@ def noise_warnings(process: DiffusionProcess, scale: EventScale, event_shape: tu
         raise ConfigError(
             f"the least noise of the process is {least:.3g}, and the whole spread of the data {spread:.3g} (the root "
             "mean square distance from their mean): nothing of the data is left at any noise level",
-            hint=f"set sigma_min to about {_round(0.01 * spread)}, or relative: true with sigma_min: 0.01",
+            hint=f"make it about {_round(0.01 * spread)} by sigma_min of ve or edm, or set relative: true of ve",
         )
     if greatest < SMALL * spread:
         return [
             f"the largest noise of the process is {greatest:.3g}, and the spread of the data {spread:.3g}: samples and "
-            "likelihoods start from noise that does not cover the data. Set sigma_max to about "
-            f"{_round(2 * spread)}, or scale the data"
+            "likelihoods start from noise that does not cover the data. Make it about "
+            f"{_round(2 * spread)} (sigma_max of ve or edm), or scale the data"
         ]
     return []
 

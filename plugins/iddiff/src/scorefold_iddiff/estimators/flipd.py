@@ -177,7 +177,7 @@ class FLIPD(Estimator):
                 raise ConfigError(
                     f"mode {self.config.mode} reads several noise levels around sigma {sigma:.3g}; the score's process "
                     f"goes from {low:.3g} to {high:.3g}",
-                    hint="name levels in that range, take mode: level, or train the score with a wider process",
+                    hint="name levels in that range, take mode: level, or use a score with a wider process",
                 )
             levels = spaced_levels(least, most, count)
         else:

@@ -240,9 +240,7 @@ class NormalBundle(Estimator):
             warnings.insert(0, said)
         else:
             warnings += linear
-        if next(self.probe.score.parameters(), None) is not None:
-            vectors = len(self.probe.score.event_shape) == 1
-            warnings += warn.of_network(value, vectors, self.probe.score.modules())
+        warnings += warn.of_network(value, self.probe.score)
         interval = None
         if value is not None and value < reader.ambient:
             interval = bootstrap_interval(dimensions, reduce, self.config.level, generator)

@@ -122,7 +122,7 @@ class ScoreProbe:
             raise ConfigError(
                 f"sigma is {wanted:g}; the noise-to-signal ratio of the score's process goes "
                 f"from {low:.3g} to {high:.3g}",
-                hint="choose sigma in that range, or train the score with a wider process",
+                hint="choose sigma in that range, or use a score with a wider process",
             )
         else:
             sigma = min(max(wanted, low), high)
@@ -265,7 +265,7 @@ def check_reach(x: Tensor, least: float) -> None:
         raise ConfigError(
             f"the least noise of the score's process is {least:.3g}, and the whole spread of the data {spread:.3g}: at "
             "such noise the data are one point, and their dimension reads 0",
-            hint=f"set sigma_min of the process to about {0.01 * spread:.1g}",
+            hint=f"use a process with a least noise of about {0.01 * spread:.1g}; sigma_min of ve or edm sets it",
         )
 
 
@@ -286,7 +286,7 @@ def check_finite(sigma: float, *values: Tensor) -> None:
         raise DataError(
             f"the score at sigma {sigma:.3g} is not finite: its training diverged, the data lie far outside what it "
             "was trained on, or its numbers leave the range of its dtype",
-            hint="train it again with a lower learning rate and on data with these units, or use dtype: float32",
+            hint="use data in the score's units, or dtype: float32; a trained score may need a lower learning rate",
         )
 
 

@@ -5,11 +5,12 @@ The page "Reading a dimension" of the documentation says what each means and wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from scorefold.interfaces import ScoreModel
 from scorefold_iddiff.pointwise.plateaus import LEAST_LEVELS, DimensionPlateau, slack
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
 from scorefold_iddiff.pointwise.support import CURVATURE, Corrected, DataSurvey, LevelCheck, relative_gap
@@ -168,10 +169,11 @@ def of_curved(value: float | None, why: str) -> str:
     )
 
 
-def of_network(value: float | None, vectors: bool, modules: Iterable[object]) -> list[str]:
-    """Advice if there is no value for vectors and the network is not the network for manifolds."""
-    names = {type(module).__name__ for module in modules}
-    if value is not None or not vectors or not names or _FOR_MANIFOLDS in names:
+def of_network(value: float | None, score: ScoreModel) -> list[str]:
+    """Advice if there is no value for vectors, and the score has the settings to take the network for manifolds."""
+    settable = all(hasattr(getattr(score, "config", None), name) for name in ("network", "prediction", "weighting"))
+    names = {type(module).__name__ for module in score.modules()}
+    if value is not None or len(score.event_shape) > 1 or not settable or _FOR_MANIFOLDS in names:
         return []
     return [
         "network:manifold-mlp may find a dimension where this network does not: it learns the last normal directions "
