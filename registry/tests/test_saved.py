@@ -224,8 +224,13 @@ class TestPorts:
         with torch.no_grad():
             score.network.weight.add_(1)
         estimator = host.create("estimator:plain", score=score)
-        with pytest.raises(ArtefactError, match="has changed since it was saved"):
+        with pytest.raises(ArtefactError, match="has changed since it was saved") as caught:
             host.save(estimator, tmp_path / "estimator")
+        score_of, plain_of = (host.catalogue.resolve(name).record.label for name in ("score:learnt", "estimator:plain"))
+        assert caught.value.message == (
+            f"score:learnt ({score_of}) at port 'score' of estimator:plain ({plain_of}) has changed since it was saved "
+            f"to {tmp_path / 'score'}: network.weight"
+        )
         host.save(score, tmp_path / "score")
         host.save(estimator, tmp_path / "estimator")
         assert same(score, host.load(tmp_path / "estimator").score)

@@ -127,7 +127,8 @@ class _Writer:
         inside = self.copies.get(id(value))
         if inside is None and saved is not None and not self.bundle and has_state(saved):
             state = state_folder(saved)
-            _check_unchanged(self.builder, value, state, what)
+            who = f"{other.registered.id} ({other.registered.record.label}) at {what} ({made.registered.record.label})"
+            _check_unchanged(self.builder, value, state, who)
             final = self.path / folder.relative_to(root)
             return {"state": relative(saved, final), "digest": digest_file(state / MANIFEST_FILE), "copy": False}
         if inside is None:
@@ -327,11 +328,12 @@ def port_objects(builder: Builder, obj: Any) -> Iterator[Any]:
 def _check_unchanged(builder: Builder, obj: Any, saved: Path, what: str) -> None:
     """Raises ``ArtefactError`` where an object no longer has the parameters that its folder holds."""
     now, then = own_tensors(builder, obj), load_arrays(saved / STATE_FILE)
-    if now.keys() != then.keys() or any(not torch.equal(now[name].cpu(), then[name]) for name in then):
+    kept = {name for name in now.keys() & then.keys() if torch.equal(now[name].cpu(), then[name])}
+    if changed := sorted((now.keys() | then.keys()) - kept):
         raise ArtefactError(
-            f"{what} has changed since it was saved to {saved}",
-            hint="code that is given a model must leave it as it is; save it again first, or keep a copy of it with "
-            "bundle=True",
+            f"{what} has changed since it was saved to {saved}: {', '.join(changed[:3])}",
+            hint="a call must leave a model as it is (a counter can be a buffer with persistent=False); save it again "
+            "first, or keep a copy of it with bundle=True",
         )
 
 
