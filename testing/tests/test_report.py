@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -13,12 +14,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from fake_host import make_host
 from good_declarations import declare
+from good_fakes import Tens
 
-from scorefold.errors import ConfigError
+from scorefold.data import DataSpec, EventScale
+from scorefold.errors import ConfigError, ShapeError
 from scorefold.plugin import Port
 from scorefold_testing import CHECKS, FLOORS, LEVELS, CheckResult, Item, Report, check_components, conformance
+from scorefold_testing.contract import Check, Subject, ViolationError, require_refusal, require_same
+from scorefold_testing.report import try_check
 
 ROOT = Path(__file__).parents[2]
 HOST = make_host()
@@ -70,8 +76,36 @@ def test_checks_are_chosen_and_counted_by_level() -> None:
 def test_an_error_inside_a_component_is_reported_with_its_place() -> None:
     (check,) = report_on("score:breaks-score-refuses-other-shapes-2", only=["score-refuses-other-shapes"]).failures
     assert "ended in RuntimeError" in check.detail
-    (check,) = report_on("allocator:breaks-constructor-3", only=["within-budget"]).failures
-    assert re.match(r"it ended in TypeError: .* in fake_host.py, line \d+, with .*; expected an answer", check.detail)
+
+
+def test_the_place_of_an_error_is_in_the_file_of_the_author() -> None:
+    def in_the_kit(subject: Subject) -> str:
+        return DataSpec((1,), EventScale(0.0, 1.0)).missing  # type: ignore[attr-defined, no-any-return]
+
+    def below_the_author(subject: Subject) -> str:
+        return str(subject.build().allocate(1.5 * torch.ones(2)))  # torch raises, called by the allocator
+
+    def not_refused(subject: Subject) -> str:
+        return require_refusal("two budgets", ShapeError, lambda: below_the_author(subject))
+
+    found = {}
+    for run in (in_the_kit, below_the_author, not_refused):
+        subject = Subject(HOST.catalogue[TENS], HOST, TENS, {}, 0)
+        found[run] = try_check(Check("any", "contract", run), subject)[1]
+    first = inspect.getsourcelines(Tens)[1]
+    assert re.match(rf"it ended in AttributeError: .*, of Tens in good_fakes.py, line {first}, with", found[in_the_kit])
+    place = re.search(r", in good_fakes.py, line (\d+), with", found[below_the_author])
+    assert place is not None
+    assert int(place[1]) > first
+    assert found[not_refused].endswith(f"; expected ShapeError, in good_fakes.py, line {place[1]}")
+
+
+def test_equal_dtypes_are_not_the_difference() -> None:
+    one, other = torch.zeros(2), torch.ones(2)
+    with pytest.raises(ViolationError, match=r"^the value differs: gap 1\.00e\+00, tolerance 0$"):
+        require_same("the value", one, other)
+    with pytest.raises(ViolationError, match=r"^the value is torch\.float32 and not torch\.float64: gap 0"):
+        require_same("the value", one, one.double())
 
 
 def test_each_example_is_tried_and_named() -> None:

@@ -59,12 +59,14 @@ def require_same(what: str, got: Tensor, expected: Tensor) -> None:
     if got.dtype == expected.dtype and bool(((got == expected) | (got.isnan() & expected.isnan())).all()):
         return
     gap = float((got.double() - expected.double()).abs().nan_to_num(nan=float("inf")).max())
-    raise ViolationError(f"{what} is {got.dtype} for {expected.dtype}: gap {gap:.2e}, tolerance 0")
+    differs = "differs" if got.dtype == expected.dtype else f"is {got.dtype} and not {expected.dtype}"
+    raise ViolationError(f"{what} {differs}: gap {gap:.2e}, tolerance 0")
 
 
 def require_refusal(what: str, errors: type[Exception] | tuple[type[Exception], ...], call: Callable[[], Any]) -> str:
     """The message with which a call was refused; raises ``ViolationError`` where it wasn't, or by another error."""
     names = " or ".join(error.__name__ for error in (errors if isinstance(errors, tuple) else (errors,)))
+    names = "an error" if errors is Exception else names
     try:
         call()
     except errors as error:

@@ -183,10 +183,10 @@ def refuses_too_few(subject: Subject) -> str:
     """One point and none are refused by a DataError that says how many are needed."""
     estimator, x = _estimator(subject, subspace())
     for count in (1, 0):
-        message = require_refusal(f"{count} points", DataError, partial(estimator.estimate, x[:count]))
+        message = require_refusal(f"a set of size {count}", DataError, partial(estimator.estimate, x[:count]))
         numbers = {int(number) for number in re.findall(r"\d+", message)}
         named = any(number > count for number in numbers)
-        require(named, f"the refusal of {count} points says: {message}", "the number of points that are needed")
+        require(named, f"the refusal of a set of size {count} says: {message}", "the number of points that are needed")
     return message
 
 

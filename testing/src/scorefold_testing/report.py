@@ -4,16 +4,16 @@ for a plugin's own tests.
 
 from __future__ import annotations
 
+import inspect
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from scorefold.errors import ConfigError, UntrainedWarning
 from scorefold.plugin import Component, Kind, Verb
@@ -82,7 +82,6 @@ ENDED = "it ended in"
 OTHER_FLOOR = 8
 FEW = {OBSERVER: 3, KIND: 2}
 """The same of hooks and of kinds, which are little."""
-_OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 FLOORS: Mapping[str, int] = {
     "score": 32,
     "flow": 35,
@@ -344,16 +343,21 @@ def _tried(rule: Check, subject: Subject) -> tuple[str, str]:
     except NotApplicableError as reason:
         return SKIPPED, str(reason)
     except ViolationError as violation:
-        return FAILED, str(violation)
+        return FAILED, f"{violation}{_place(violation.__cause__, subject) if violation.__cause__ else ''}"
     except (Exception, SystemExit) as error:
-        return FAILED, f"{ENDED} {type(error).__name__}: {error}{_place(error)}, {state}; expected an answer"
+        return FAILED, f"{ENDED} {type(error).__name__}: {error}{_place(error, subject)}, {state}; expected an answer"
 
 
-def _place(error: BaseException) -> str:
-    """The innermost line outside this kit and torch: where a plugin's author will want to look."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
-    theirs = [frame for frame in frames if not frame.filename.startswith(_OURS)]
-    return f", in {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else ""
+def _place(error: BaseException, subject: Subject) -> str:
+    """The innermost line of the author's package, or the first line of the component where the error has none."""
+    package = subject.component.target.partition(":")[0].partition(".")[0]
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+            return f", in {Path(frame.f_code.co_filename).name}, line {line}"
+    with suppress(Exception):  # the target may be what is wrong
+        file, line = inspect.getsourcefile(subject.target), inspect.getsourcelines(subject.target)[1]
+        return f", of {subject.component.target.partition(':')[2]} in {Path(str(file)).name}, line {line}"
+    return ""
 
 
 def _expected(check: CheckResult, reasons: dict[str, str]) -> CheckResult:
