@@ -63,6 +63,33 @@ def test_a_plugin_whose_module_has_no_hooks_offers_nothing(install: Install, cap
     assert '[project.entry-points."scorefold.plugins"] bare = "fake_bare.plugin"' in finding["fix"]
 
 
+def test_an_entry_point_to_a_missing_name_names_the_file_and_near_names(
+    install: Install, component: Source, capsys: Captured
+) -> None:
+    folder = install("fake-near", component("score", "near"))
+    text = folder.parent / "fake_near-1.0.dist-info" / "entry_points.txt"
+    text.write_text("[scorefold.plugins]\nnear = fake_near.plugin:scorefold_component\n")
+    (finding,) = examined(capsys, 1)["fake-near"]
+    file = folder / "plugin.py"
+    assert finding["what"] == (
+        f"its entry point names fake_near.plugin:scorefold_component, and {file} has no 'scorefold_component'"
+    )
+    assert finding["fix"].startswith("did you mean 'scorefold_components'?")
+    assert '[project.entry-points."scorefold.plugins"] near = "fake_near.plugin"' in finding["fix"]
+    assert "pip install" not in finding["fix"]
+
+
+def test_a_slow_import_is_counted_once(
+    install: Install, component: Source, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorefold_registry.plugins.discovery.SLOW", 0.8)
+    install("fake-slow", "import time\ntime.sleep(0.9)" + component("score", "slow"))
+    assert main(["plugins", "doctor"]) == 1
+    text = capsys.readouterr().out
+    assert text.count("which delays every command") == 1
+    assert text.endswith(": 1 thing to fix\n")
+
+
 def test_a_misspelt_group_of_entry_points_is_noted(install: Install, component: Source, capsys: Captured) -> None:
     for name, group in (("fake-group", "scorefold.plugin"), ("fake-other", "scorefold_registry.extras")):
         folder = install(name, component("score", "group"))

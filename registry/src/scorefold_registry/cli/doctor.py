@@ -99,8 +99,10 @@ def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -
         (record, (*_heavy(record, heavy), *_findings(record, discovery, catalogue, version_of)))
         for record in discovery.plugins
     )
-    notes = (*discovery.notes, *_misspelt_groups(), *catalogue.unused_preferences())
-    return Examination(plugins, notes, not_installed(discovery.plugins))
+    found = {f"{record.label}: {text}" for record in discovery.plugins for text in record.warnings}
+    notes = [note for note in discovery.notes if note not in found]
+    notes += [*_misspelt_groups(), *catalogue.unused_preferences()]
+    return Examination(plugins, tuple(notes), not_installed(discovery.plugins))
 
 
 def _misspelt_groups() -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from scorefold import hookspecs
-from scorefold.errors import ScorefoldError
+from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim
 from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_hooks
 from scorefold_registry.plugins.loading import (
@@ -31,7 +31,7 @@ from scorefold_registry.plugins.loading import (
     unmet_contract,
     versions_of_ours,
 )
-from scorefold_registry.plugins.names import normalise, with_article
+from scorefold_registry.plugins.names import did_you_mean, normalise, sentences, with_article
 from scorefold_registry.plugins.process_guard import isolated, time_limit
 from scorefold_registry.plugins.records import LOCAL, PluginRecord, direct_url
 from scorefold_registry.plugins.settings import (
@@ -324,6 +324,10 @@ def _import(record: PluginRecord) -> None:
     if record.module is None:
         module_name, colon, attribute = record.value.partition(":")
         module = import_module(module_name)
+        if colon and not hasattr(module, attribute):
+            file = getattr(module, "__file__", None) or module_name
+            hint = sentences(did_you_mean(attribute, vars(module)), entry_point_fix(record))
+            raise PluginError(f"its entry point names {record.value}, and {file} has no {attribute!r}", hint=hint)
         record.module = getattr(module, attribute) if colon else module
 
 
