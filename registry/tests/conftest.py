@@ -54,9 +54,8 @@ def _undrawn(request: pytest.FixtureRequest) -> None:
 
 @contextmanager
 def installing(site: Path) -> Iterator[Install]:
-    """Puts a new folder for plugins on the path. What was imported from it is forgotten at the end."""
+    """Puts a new folder for plugins on the path. Modules of it and of those beside it are forgotten at the end."""
     site.mkdir()
-    packages: list[str] = []
 
     def make(
         distribution: str,
@@ -71,7 +70,6 @@ def installing(site: Path) -> Iterator[Install]:
         package = distribution.replace("-", "_")
         folder = site / package
         folder.mkdir()
-        packages.append(package)
         (folder / "__init__.py").write_text("")
         (folder / "plugin.py").write_text((HEADER if header else "") + textwrap.dedent(source))
         for file, text in (files or {}).items():
@@ -84,9 +82,9 @@ def installing(site: Path) -> Iterator[Install]:
         patch.syspath_prepend(site)
         patch.delenv("SCOREFOLD_PLUGINS", raising=False)
         yield make
-        for module in list(sys.modules):
-            if module.partition(".")[0] in packages:
-                del sys.modules[module]
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", "")).startswith(f"{site.parent}/"):
+                del sys.modules[name]
 
 
 @pytest.fixture

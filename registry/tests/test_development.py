@@ -42,15 +42,9 @@ NOTHING = "@hookimpl\ndef scorefold_components(): return []\n"
 
 @pytest.fixture(autouse=True)
 def _apart(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In an empty folder, with the path and the imported modules as before afterwards."""
+    """In an empty folder, without plugins of the variable."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    path, before = list(sys.path), set(sys.modules)
     yield
-    sys.path[:] = path
-    here = str(Path.cwd())
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(here):
-            del sys.modules[name]
     code_digest.cache_clear()
 
 
