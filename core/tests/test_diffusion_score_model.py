@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, TensorSpec, repeat_condition
 from scorefold.diffusion import VE, VP, DiffusionProcess, ddim
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ConfigError, PluginError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_toolkit.matrix_process import MatrixProcess
 
@@ -43,6 +44,19 @@ def test_noise_and_denoise_follow_from_the_score() -> None:
         torch.testing.assert_close(model.noise(x, t), -scale * model.score(x, t))
         weight = signal * 0.25 / (signal**2 * 0.25 + scale**2)
         torch.testing.assert_close(model.denoise(x, t), 0.5 + weight * (x - signal * 0.5))
+
+
+@pytest.mark.parametrize("shape", [(), (1, 2), (5,), (5, 1, 2)])
+def test_a_score_of_another_shape_is_refused_and_not_broadcast(shape: tuple[int, ...]) -> None:
+    class Wrong(Normal):
+        def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+            return torch.zeros(shape, dtype=F64)
+
+    model, x, t = Wrong(VE()), torch.ones(5, 2, dtype=F64), torch.ones(5, dtype=F64)
+    said = rf"score of .*Wrong returned the shape {re.escape(str(shape))} for 5 events; expected \(5, 2\)"
+    for call in (model.score, model.noise, model.denoise, model.bind()):
+        with pytest.raises(PluginError, match=said):
+            call(x, t)
 
 
 def test_a_batch_of_one_broadcasts() -> None:

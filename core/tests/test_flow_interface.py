@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, EventScale, TensorSpec
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ConfigError, PluginError, ShapeError
 from scorefold.interfaces import Flow
 from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
@@ -170,3 +170,13 @@ def test_events_that_do_not_fit_are_named() -> None:
         Shift().log_prob(_x(4, 2, 3).to("meta"))
     with pytest.raises(ConfigError, match="-1 samples"):
         Shift().sample(-1)
+
+
+@pytest.mark.parametrize("volume", [torch.zeros(4, 1), torch.zeros(()), torch.zeros(3)])
+def test_a_log_determinant_of_another_shape_is_refused(volume: Tensor) -> None:
+    class Wrong(Shift):
+        def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+            return x, volume
+
+    with pytest.raises(PluginError, match=r"forward of .*Wrong returned the shape .* for 4 events; expected \(4,\)"):
+        Wrong().log_prob(torch.zeros(4, 2, 3, dtype=torch.float64))

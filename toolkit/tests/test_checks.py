@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
+import torch
+from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.errors import PluginError
 from scorefold.results import Estimate
-from scorefold_toolkit.checks import answer_of
+from scorefold_toolkit.checks import answer_of, values_of
 
 
 class Here:
@@ -54,6 +56,19 @@ def test_a_method_that_does_not_take_its_arguments_is_named() -> None:
     assert "with 'def estimate(self, value, *, generator)'" in str(caught.value.hint)
     with pytest.raises(TypeError, match="has no len"):
         answer_of(Narrow().estimate, Estimate, 3)
+
+
+def test_values_have_one_number_for_each_point() -> None:
+    class Model:
+        def log_prob(self, x: Tensor) -> Tensor:
+            return x.sum(1)
+
+    assert values_of(Model().log_prob, 3, torch.ones(3, 2)).tolist() == [2.0, 2.0, 2.0]
+    with pytest.raises(
+        PluginError, match=r"log_prob of .*Model returned the shape \(3,\) for 4 points; expected \(4,\)"
+    ) as caught:
+        values_of(Model().log_prob, 4, torch.ones(3, 2))
+    assert f"{__file__}:{Model.log_prob.__code__.co_firstlineno}" in str(caught.value.hint)
 
 
 def test_a_wrong_answer_names_the_module_of_the_right_one() -> None:

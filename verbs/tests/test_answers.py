@@ -141,6 +141,29 @@ def test_a_flow_on_discrete_data_answers_in_bits() -> None:
     assert answer(outcome)["interval"][0] < answer(outcome)["value"] < answer(outcome)["interval"][1]
 
 
+def test_log_likelihoods_of_another_shape_are_refused() -> None:
+    class Column(Unit):
+        def log_prob(self, *given: Any, **named: Any) -> Tensor:
+            return super().log_prob(*given, **named)[:, None]
+
+    with pytest.raises(PluginError, match=r"log_prob of .*Column returned the shape \(4, 1\) for 4 points"):
+        evaluate_likelihood(Column(), {"data": Source(torch.zeros(4, 2))}, LikelihoodOptions(), CONTEXT)
+
+
+@pytest.mark.parametrize(("shape", "index", "expected"), [((4, 1), None, 4), ((3,), None, 4), ((4,), [0, 2], 2)])
+def test_pointwise_values_of_another_shape_are_refused(
+    shape: tuple[int, ...], index: list[int] | None, expected: int
+) -> None:
+    facts = {} if index is None else {"index": torch.tensor(index)}
+
+    class Wrong(Estimator):
+        def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+            return Estimate("size", 1.0, pointwise=torch.zeros(shape), diagnostics=facts)
+
+    with pytest.raises(PluginError, match=rf"pointwise values of shape .* for 4 points; expected \({expected},\)"):
+        verb_estimate(Wrong(), {"data": Source(torch.zeros(4, 2))}, EstimateOptions(), CONTEXT)
+
+
 class Fixed(Estimator):
     def __init__(self, quantity: str) -> None:
         self.quantity = quantity

@@ -31,9 +31,10 @@ def lone(x: Tensor, c: Any) -> bool:
     return c is not None and len(c) != len(x)
 
 
-breaks("flow-shapes", SmallFlow, forward=mapping(FORWARD, lambda z, d, x, c: (z[:, :2], d)))
-breaks("flow-shapes", SmallFlow, forward=mapping(FORWARD, lambda z, d, x, c: (z, d[:, None])))
+breaks("flow-shapes", SmallFlow, forward=mapping(FORWARD, lambda z, d, x, c: (z.repeat(1 + (len(x) == 1), 1), d)))
+breaks("flow-shapes", SmallFlow, forward=mapping(FORWARD, lambda z, d, x, c: (z, d.repeat(1 + (len(x) == 1)))))
 breaks("flow-shapes", SmallFlow, log_prob=changed(Flow, "log_prob", lambda found, *_: found[:, None]))
+breaks("flow-shapes", SmallFlow, log_prob=changed(Flow, "log_prob", lambda found, *_: found.tolist()))
 breaks("flow-refuses-other-shapes", SmallFlow, forward=lambda self, x, c=None: (x, x.new_zeros(len(x))))
 breaks("flow-refuses-other-shapes", SmallFlow, inverse=lambda self, z, c=None: (z, z.new_zeros(len(z))))
 breaks("invertible", SmallFlow, inverse=mapping(INVERSE, lambda x, d, z, c: (x + 1e-4, d)))

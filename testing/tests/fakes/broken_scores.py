@@ -54,7 +54,7 @@ def always_guided(self: Any, c: Any = None, *, guidance: float = 1.0, **options:
 
 
 breaks("score-shape", GaussianScore, score=scoring(lambda s, x, t, c: s[:, :2]))
-breaks("score-shape", GaussianScore, score=scoring(lambda s, x, t, c: s.tolist()))
+breaks("score-shape", GaussianScore, score=scoring(lambda s, x, t, c: s.repeat(1 + (len(x) == 1), 1)))
 breaks("score-batch-of-one", GaussianScore, score=scoring(lambda s, x, t, c: s * (1 if len(t) == len(x) else 2)))
 breaks("score-batch-of-one", GaussianScore, score=scoring(lambda s, x, t, c: s * (2 if len(x) < len(t) else 1)))
 breaks("score-rows-independent", GaussianScore, score=scoring(lambda s, x, t, c: s - s.mean(0)))

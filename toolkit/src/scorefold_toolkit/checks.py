@@ -38,6 +38,18 @@ def answer_of(method: Callable[..., Any], expected: type[T], *given: Any, stage:
     raise wrong_answer(method, answer, expected, stage)
 
 
+def values_of(method: Callable[..., Any], rows: int, *given: Any, **named: Any) -> Tensor:
+    """The values (rows,) of a component's method at so many points. Raises ``PluginError`` for another answer."""
+    found = answer_of(method, Tensor, *given, **named)
+    if tuple(found.shape) != (rows,):
+        name, of, place = _named(method)
+        raise PluginError(
+            f"{name} of {of} returned the shape {tuple(found.shape)} for {rows} points; expected ({rows},)",
+            hint=f"return a number for each point from {name}{place}",
+        )
+    return found
+
+
 def wrong_answer(method: Callable[..., Any], answer: object, expected: type, stage: str | None = None) -> PluginError:
     """The error of an answer of a component's method that is of another type than ``expected``."""
     (name, of, place), kind = _named(method), expected.__name__

@@ -99,7 +99,16 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
 
 def _asked(component: Estimator, dataset: Dataset, purpose: str, context: StageContext) -> Estimate:
-    return answer_of(component.estimate, Estimate, dataset, generator=context.generator(purpose), stage=context.stage)
+    found = answer_of(component.estimate, Estimate, dataset, generator=context.generator(purpose), stage=context.stage)
+    index = found.diagnostics.get("index")
+    expected = (len(dataset) if index is None else len(index),)
+    if found.pointwise is not None and tuple(found.pointwise.shape) != expected and "row" not in found.diagnostics:
+        raise PluginError(
+            f"estimate of {component!r} returned pointwise values of shape {tuple(found.pointwise.shape)} for "
+            f"{len(dataset)} points; expected {expected}",
+            hint="return a number for each point, or set diagnostics['index'] to the positions of those that have one",
+        )
+    return found
 
 
 def _units(source: DataSource, dataset: Dataset) -> str:

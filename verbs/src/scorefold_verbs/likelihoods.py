@@ -21,6 +21,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, StageContext, reported
+from scorefold_toolkit.checks import values_of
 from scorefold_toolkit.data.splits import by_row, row_text
 from scorefold_toolkit.distributions import log_density
 from scorefold_toolkit.drawing import device_of, refuse_codes
@@ -186,10 +187,11 @@ def log_prob_of(shard: LikelihoodShard) -> Tensor:
     generator = None if shard.seed is None else torch.Generator(device_of(model)).manual_seed(shard.seed)
     if isinstance(model, Flow):
         with torch.no_grad():
-            found = model.log_prob(x, condition, generator=generator)
+            found = values_of(model.log_prob, len(x), x, condition, generator=generator)
     else:
         ends = {"rtol": options.tolerance, "atol": options.tolerance}
-        found = model.log_prob(x, condition, trace=options.trace, probes=options.probes, generator=generator, **ends)
+        how = {"trace": options.trace, "probes": options.probes, "generator": generator}
+        found = values_of(model.log_prob, len(x), x, condition, **how, **ends)
     return found.detach().cpu()
 
 

@@ -2,15 +2,7 @@
 
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, Orthonormal, expand
-from scorefold.diffusion.processes import (
-    VE,
-    VP,
-    IsotropicProcess,
-    PerComponent,
-    SubVP,
-    build_schedule,
-    process_of,
-)
+from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_schedule, process_of
 from scorefold.diffusion.samplers import (
     SAMPLERS,
     SPACINGS,
@@ -24,15 +16,7 @@ from scorefold.diffusion.samplers import (
     resolve_sampler,
     time_grid,
 )
-from scorefold.diffusion.schedules import (
-    EDM,
-    Cosine,
-    GeometricVE,
-    LinearLogSNR,
-    LinearSubVP,
-    LinearVP,
-    Schedule,
-)
+from scorefold.diffusion.schedules import EDM, Cosine, GeometricVE, LinearLogSNR, LinearSubVP, LinearVP, Schedule
 
 __all__ = [
     "EDM",

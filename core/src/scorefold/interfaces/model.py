@@ -17,7 +17,7 @@ import inspect
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FunctionType
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from scorefold.batching import call_rows
 from scorefold.data import Condition, ConditionSpec, EventScale
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ConfigError, PluginError, ShapeError
 
 MADE_FROM = "_scorefold_made_from"
 """The attribute that holds what the host made an object from, as one line."""
@@ -86,16 +86,33 @@ def evaluations(models: Sequence[object]) -> Iterator[Evaluations]:
 def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *given: Any, **named: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return method(self, *given, **named)
         # A thread that a stage starts has no counter of its own.
         counter = _counter.get() or (_counting[0] if len(_counting) == 1 else _nothing)
-        if torch.compiler.is_compiling() or not isinstance(self, counter.kinds):
-            return method(self, *given, **named)
-        rows = [len(value) for value in (*given, *named.values()) if isinstance(value, Tensor) and value.dim()]
-        counter.points = (counter.points or 0) + max(rows, default=0)  # a batch of 1 broadcasts
-        with evaluations(()):
-            return method(self, *given, **named)
+        if counts := isinstance(self, counter.kinds):
+            rows = [len(value) for value in (*given, *named.values()) if isinstance(value, Tensor) and value.dim()]
+            counter.points = (counter.points or 0) + max(rows, default=0)  # a batch of 1 broadcasts
+        with evaluations(()) if counts else nullcontext():
+            found = method(self, *given, **named)
+        if not method.__name__.startswith("_"):
+            _require_shapes(self, method.__name__, next(iter((*given, *named.values()))), found)
+        return found
 
     return call
+
+
+def _require_shapes(model: Any, method: str, x: Tensor, found: Any) -> None:
+    """Raises ``PluginError`` unless an answer at x (B, *E) is (B, *E), and the log-determinant beside it (B,)."""
+    shapes = (model.event_shape, ()) if isinstance(found, tuple) else (model.event_shape,)
+    for answer, shape in zip(found if isinstance(found, tuple) else (found,), shapes, strict=False):
+        given = tuple(getattr(answer, "shape", ()))
+        if not given or given[1:] != shape or len(x) not in (1, given[0]):
+            raise PluginError(
+                f"{method} of {type(model).__module__}:{type(model).__qualname__} returned the shape {given} for "
+                f"{len(x)} events; expected {(len(x), *shape)}",
+                hint="return a row for each event",
+            )
 
 
 class EventModel(Shown, nn.Module, ABC):

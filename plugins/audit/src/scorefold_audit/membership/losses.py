@@ -19,6 +19,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold_audit.copying.nearest import Closeness, Numbers, closeness
+from scorefold_toolkit.checks import values_of
 from scorefold_toolkit.drawing import condition_of
 
 FEWEST = 20
@@ -130,9 +131,10 @@ def log_likelihoods(model: ScoreModel | Flow, points: Dataset, batch_size: int, 
         condition = condition_of(model, batch)
         if isinstance(model, Flow):
             with torch.no_grad():
-                value = model.log_prob(batch.x, condition, generator=generator)
+                value = values_of(model.log_prob, len(batch), batch.x, condition, generator=generator)
         else:
-            value = model.log_prob(batch.x, condition, trace="hutchinson", probes=2, generator=generator)
+            how = {"trace": "hutchinson", "probes": 2, "generator": generator}
+            value = values_of(model.log_prob, len(batch), batch.x, condition, **how)
         found.append(value.detach().double().cpu())
     return _finite(torch.cat(found), "log-likelihoods")
 
