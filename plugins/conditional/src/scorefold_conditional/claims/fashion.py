@@ -41,7 +41,7 @@ TASKS: Mapping[str, Mapping[str, Any]] = {
 SPEEDS = {"cde": 0.0, "cmde": 0.05, "vs-cmde": 0.05, "cdiffe": 80.0}
 """sigma_max of the condition, where the event's is 80."""
 SOLVERS: Mapping[str, Mapping[str, Any]] = {"dps": {}, "pigdm": {"variant": "pigdm"}}
-"""What solves both tasks by one prior: the variants of ``score:dps``."""
+"""Variants of ``score:dps``, which solve both tasks by one prior."""
 WEIGHTS = (Path("weights/alexnet-owt-7be5be79.pth"), Path("weights/alex.pth"))
 """AlexNet's and LPIPS's published weights, where the command runs."""
 
@@ -64,7 +64,7 @@ def fashion_measure(host: Any, profile: str, seed: int, *, task: str, method: st
 
 
 def lead(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
-    """How much better a method is than the better one of ``SOLVERS``, above 0 where it is."""
+    """The measure of a method less the larger one of ``SOLVERS``, above 0 where the method is better."""
     if (source := _source(host)) is None:
         return None
     own, *others = (_measured(host, source, seed, task, each)[measure] for each in (method, *SOLVERS))
