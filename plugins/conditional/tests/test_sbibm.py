@@ -135,6 +135,13 @@ def test_hunters_and_prey_keep_what_their_equation_keeps() -> None:
     torch.testing.assert_close(logs[:, 0].exp(), torch.tensor([30.0, 1.0]).double().expand(2000, 2))
 
 
+def test_an_equation_that_steps_do_not_solve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand parameters a few need more than 64 steps between observations."""
+    monkeypatch.setattr(wheels, "_MOST_STEPS", 64)
+    with pytest.raises(DataError, match=r"64 steps of 0\.03 days do not solve the equation of \d+ of 1000 parameters"):
+        TASKS["lotka-volterra"].simulate(drawn("lotka-volterra", 1000), torch.Generator())
+
+
 def test_prey_and_hunters_apart_grow_and_die_as_exponentials() -> None:
     x = simulated("lotka-volterra", [0.2, 0.0, 0.3, 0.0], 20_000)
     days = 2.1 * torch.arange(10, dtype=torch.float64)

@@ -193,28 +193,37 @@ class Index:
         size = min(columns // _SHORTER, _MOST) if columns >= _REDUCED else TREE_COLUMNS
         return rows * n >= _PAYS * min(n, _LOOKED_AT) * size
 
-    def _leading(self, size: int) -> tuple[Tensor, Tensor]:
-        """Orthonormal directions (D, r) of nearly the most variance, and the share of the variance along each (r,)."""
-        n = len(self.points)
+    @cached_property
+    def _leading(self) -> tuple[Tensor, Tensor]:
+        """Orthonormal directions (D, r) of nearly the most variance, most first, and its share along each (r,)."""
+        n, columns = self.points.shape
         some = self._moved(self.points[:: -(-n // _LOOKED_AT)])
-        directions = some[:size].T
+        directions = some[: max(min(columns // _SHORTER, _MOST), self._branches)].T
         for _ in range(_TURNS):
             directions = torch.linalg.qr(some.T @ (some @ directions)).Q
-        return directions, (some @ directions).square().sum(0) / some.square().sum()
+        along = some @ directions
+        shares, turned = torch.linalg.eigh(along.T @ along)
+        return directions @ turned.flip(1), shares.flip(0) / some.square().sum()
+
+    @property
+    def _branches(self) -> int:
+        """The most directions along which a tree is faster than pairs: half as many as doublings make the points."""
+        return min(TREE_COLUMNS - 1, int(math.log2(len(self.points))) // 2)
 
     @cached_property
     def _directions(self) -> Tensor | None:
         """Directions that hold most of the points' variance; None where so few don't."""
-        directions, shares = self._leading(min(self.points.shape[1] // _SHORTER, _MOST))
-        return directions if float(shares.sum()) > _HELD else None
+        few = min(self.points.shape[1] // _SHORTER, _MOST)
+        directions, shares = self._leading
+        return directions[:, :few] if float(shares[:few].sum()) > _HELD else None
 
     @cached_property
     def _short_tree(self) -> tuple[Tensor, Any]:
-        """A tree along so few directions that it is faster than pairs, and these directions."""
+        """As few directions as hold nearly all variance, at most ``_branches``, and a tree along them."""
         from scipy.spatial import cKDTree
 
-        directions, shares = self._leading(min(TREE_COLUMNS - 1, int(math.log2(len(self.points))) // 2))
-        enough = 1 + int((shares.cumsum(0) < _NEARLY).sum())
+        directions, shares = self._leading
+        enough = min(1 + int((shares.cumsum(0) < _NEARLY).sum()), self._branches)
         directions = directions[:, :enough]
         parts = [_along(self._moved(part), directions) for part in self.points.split(SHARD_ROWS)]
         return directions, cKDTree(torch.cat(parts).numpy(), leafsize=32)

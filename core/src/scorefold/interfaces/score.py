@@ -149,8 +149,17 @@ class ScoreModel(EventModel):
         """
         self.check_events(x)
         bound = self.bind(condition, generator=generator)
-        solve = partial(probability_flow_log_prob, rtol=rtol, atol=atol, mode=self.divergence_mode)
-        return solve(bound, self.process, x, trace=trace, probes=probes, generator=generator)
+        return probability_flow_log_prob(
+            bound,
+            self.process,
+            x,
+            trace=trace,
+            probes=probes,
+            generator=generator,
+            rtol=rtol,
+            atol=atol,
+            mode=self.divergence_mode,
+        )
 
     def in_calls(
         self, score: Callable[[Tensor, Tensor, Any], Tensor], x: Tensor, t: Tensor, condition: Any = None

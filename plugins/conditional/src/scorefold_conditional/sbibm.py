@@ -131,16 +131,17 @@ def summary_of(spikes: Tensor) -> Tensor:
 _EPIDEMIC, _SPECIES = 1e6, (30.0, 1.0)
 
 
-def _log_normal(medians: tuple[float, ...], spread: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    middle = torch.tensor(medians, dtype=torch.float64).log()
-    return (middle + spread * _normal(n, len(medians), generator)).exp()
+def _log_normal(middle: tuple[float, ...], spread: tuple[float, ...], n: int, generator: torch.Generator) -> Tensor:
+    """Parameters (n, P) whose logarithms have these means and deviations."""
+    moments = torch.tensor([middle, spread], dtype=torch.float64)
+    return (moments[0] + moments[1] * _normal(n, len(middle), generator)).exp()
 
 
 def _solved(rates: Callable[[Tensor, Tensor], Tensor], theta: Tensor, start: tuple[float, float], gap: float) -> Tensor:
     """Two states of an equation at ten times ``gap`` apart, as logs: (n, 10, 2).
 
     ``rates`` gives the derivatives of the logs. Runge and Kutta's fourth order takes equal steps. Their number is
-    doubled for the rows whose logs change by more than 1e-4 with it.
+    doubled for the rows whose logs change by more than 1e-4 with it. Raises ``DataError`` where that is not enough.
     """
     first = torch.tensor(start, dtype=torch.float64).log().expand(len(theta), 2)
     open_rows, steps = torch.arange(len(theta)), 16
@@ -151,6 +152,12 @@ def _solved(rates: Callable[[Tensor, Tensor], Tensor], theta: Tensor, start: tup
         settled = (finer - found[open_rows]).abs().flatten(1).amax(1) <= 1e-4
         found[open_rows] = finer
         open_rows = open_rows[~settled]
+    if len(open_rows):
+        raise DataError(
+            f"{steps} steps of {gap / steps:.1g} days do not solve the equation of {len(open_rows)} of {len(theta)} "
+            f"parameters, such as {theta[open_rows[0]].tolist()}",
+            hint="take another seed, or fewer simulations",
+        )
     return found
 
 
@@ -202,13 +209,8 @@ TASKS = {
     "gaussian-linear-uniform": SbibmTask(10, 10, _box(1.0, 10), gaussian_linear, 1.0),
     "slcp": SbibmTask(5, 8, _box(3.0, 5), slcp, 3.0),
     "bernoulli-glm": SbibmTask(10, 10, _filter_prior, bernoulli_glm),
-    "sir": SbibmTask(2, 10, partial(_log_normal, (0.4, 0.125), torch.tensor([0.5, 0.2])), sir),
-    "lotka-volterra": SbibmTask(
-        4,
-        20,
-        partial(_log_normal, tuple(math.exp(m) for m in (-0.125, -3, -0.125, -3)), torch.tensor(0.5)),
-        lotka_volterra,
-    ),
+    "sir": SbibmTask(2, 10, partial(_log_normal, (math.log(0.4), math.log(0.125)), (0.5, 0.2)), sir),
+    "lotka-volterra": SbibmTask(4, 20, partial(_log_normal, (-0.125, -3, -0.125, -3), (0.5,) * 4), lotka_volterra),
 }
 
 
