@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,72 +98,97 @@ def test_few_steps_take_smaller_batches_where_nobody_chose_one(tmp_path: Path, m
     assert batch(0.5) == (1113, None), "a thousand fit"
 
 
-def test_steps_are_timed_again(tmp_path: Path) -> None:
-    """What was timed at first says too little: here each step takes 5 ms and was expected to take none."""
+class Clock:
+    """Stands in for the machine's clock: time passes by what losses take, and nothing else takes any."""
 
-    class Slow(Quadratic):
-        def loss(self, *given: Any, **named: Any) -> Loss:
-            time.sleep(0.005)
-            return super().loss(*given, **named)
+    def __init__(self) -> None:
+        self.now = 0.0
 
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock)
+    return clock
+
+
+class Timed(Quadratic):
+    """A loss that takes as many seconds as ``seconds`` says of its next call."""
+
+    def __init__(self, clock: Clock, seconds: Iterator[float]) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def loss(self, *given: Any, **named: Any) -> Loss:
+        self.clock.now += next(self.seconds)
+        return super().loss(*given, **named)
+
+
+@pytest.mark.parametrize("kept", [50_000, 12])
+def test_steps_are_timed_again(tmp_path: Path, clock: Clock, kept: int) -> None:
+    """Steps of 5 ms of which 50,000 or 12 were planned: 120 fit into the .6 s."""
     settings = TrainingConfig(minutes=0.01, batch_size=16)
-    steps = {}
-    for kept in (50_000, 12):
-        folder = tmp_path / f"{kept}"
-        folder.mkdir()
-        (folder / "steps.json").write_text(json.dumps({"steps": kept}))
-        steps[kept] = fit(Slow(), points(), settings, checkpoint_dir=folder).steps
-        # What is complete is not trained again, whatever the plan was.
-        assert fit(Slow(), points(), settings, checkpoint_dir=folder).steps == steps[kept]
-    assert 8 < steps[50_000] < 120
-    assert 12 < steps[12] < 120
+    (tmp_path / "steps.json").write_text(json.dumps({"steps": kept}))
+
+    def steps() -> int:
+        return fit(Timed(clock, itertools.repeat(0.005)), points(), settings, checkpoint_dir=tmp_path).steps
+
+    taken = steps()
+    assert taken == pytest.approx(120, rel=0.1)
+    # What is complete is not trained again, whatever the plan was.
+    spent = clock.now
+    assert steps() == taken
+    assert clock.now == spent
 
 
-def test_a_slow_first_step_says_nothing_of_the_others(tmp_path: Path) -> None:
-    calls = itertools.count()
-
-    class Slow(Quadratic):
-        def loss(self, *given: Any, **named: Any) -> Loss:
-            time.sleep(0.003 if next(calls) else 0.5)
-            return super().loss(*given, **named)
-
+def test_a_slow_first_step_says_nothing_of_the_others(tmp_path: Path, clock: Clock) -> None:
+    """Half a second, then 3 ms a step: 233 of them fit into the .7 s that are left of 1.2."""
     (tmp_path / "steps.json").write_text(json.dumps({"steps": 5000}))
-    report = fit(Slow(), points(), TrainingConfig(minutes=0.02, batch_size=16), checkpoint_dir=tmp_path)
-    assert 20 < report.steps < 400
+    model = Timed(clock, itertools.chain([0.5], itertools.repeat(0.003)))
+    report = fit(model, points(), TrainingConfig(minutes=0.02, batch_size=16), checkpoint_dir=tmp_path)
+    assert report.steps == pytest.approx(234, rel=0.1)
     assert report.last("loss") is not None
 
 
-def test_a_stopped_training_keeps_its_changed_plan(tmp_path: Path) -> None:
+def test_a_stopped_training_keeps_its_changed_plan(tmp_path: Path, clock: Clock) -> None:
+    """Steps of 10 ms, of which 120 fit; the 40th is not ended, and the training goes on from the 35th."""
+
     class StoppedError(Exception):
         pass
 
-    class Slow(Quadratic):
-        left = 40
-
-        def loss(self, *given: Any, **named: Any) -> Loss:
-            time.sleep(0.01)
-            type(self).left -= 1
-            if type(self).left == 0:
-                raise StoppedError
-            return super().loss(*given, **named)
+    def stopping() -> Iterator[float]:
+        yield from itertools.repeat(0.01, 39)
+        raise StoppedError
 
     (tmp_path / "steps.json").write_text(json.dumps({"steps": 50_000}))
     settings = TrainingConfig(minutes=0.02, batch_size=16, checkpoint_every=5)
     with pytest.raises(StoppedError):
-        fit(Slow(), points(), settings, checkpoint_dir=tmp_path)
+        fit(Timed(clock, stopping()), points(), settings, checkpoint_dir=tmp_path)
     seen: list[tuple[int, int]] = []
 
     def show(done: int, total: int, text: str) -> None:
         seen.append((done, total))
 
-    report = fit(Slow(), points(), settings, checkpoint_dir=tmp_path, progress=show)
-    assert 35 < report.steps < 200
+    model = Timed(clock, itertools.repeat(0.01))
+    report = fit(model, points(), settings, checkpoint_dir=tmp_path, progress=show)
+    assert report.steps == pytest.approx(120, rel=0.1)
     assert all(done <= total < 1000 for done, total in seen)
 
 
 @pytest.mark.parametrize(
     ("step", "left", "each", "expected"),
-    [(50, 10.0, 0.2, 100), (50, 10.5, 0.2, 100), (50, 10.0, 1.0, 60), (50, 10.0, 0.01, 300), (99, 0.0, 1.0, 100)],
+    [
+        (50, 10.0, 0.2, 100),
+        (50, 10.5, 0.2, 100),
+        (50, 10.0, 1.0, 60),
+        (50, 10.0, 0.01, 300),
+        (99, 0.0, 1.0, 100),
+        (100, 0.0, 1.0, 100),
+        (100, 50.0, 1.0, 150),
+    ],
 )
 def test_a_plan_is_changed_where_it_is_off_by_a_tenth(step: int, left: float, each: float, expected: int) -> None:
     assert replanned(step, 100, left=left, each=each) == expected

@@ -182,10 +182,11 @@ class _PhaseLoop:
 
     def _replan(self, minutes: float) -> None:
         """Times the steps since the last look, and changes their number where they don't fit the minutes: the first few
-        are no measure of all, and the machine may be busy with other work. Of several phases each keeps its number."""
+        are no measure of all, and the machine may be busy with other work. Of several phases each keeps its number. The
+        last step is always looked at: a plan for a tenth of the minutes would end before another look."""
         task, now = self.task, time.perf_counter()
         step, since = self.seen
-        if step == self.start or now - since < _LOOKS * 60 * minutes:
+        if step == self.start or (now - since < _LOOKS * 60 * minutes and self.step < self.steps):
             # What a first step prepares is no part of the others.
             self.seen = (self.step, now) if step == self.start else self.seen
             return

@@ -345,7 +345,7 @@ def replanned(step: int, steps: int, *, left: float, each: float) -> int:
     >>> replanned(50, 100, left=10.0, each=0.2), replanned(50, 100, left=10.0, each=1.0)
     (100, 60)
     """
-    fitting = step + max(1, int(left / max(each, 1e-9)))
+    fitting = max(step + int(left / max(each, 1e-9)), min(step + 1, steps))
     return steps if 0.9 * steps <= fitting <= 1.1 * steps else min(fitting, 3 * steps)
 
 
