@@ -106,7 +106,7 @@ def test_a_lead_is_over_the_better_solver(monkeypatch: pytest.MonkeyPatch) -> No
         lambda host, source, seed, task, method: dict(zip(("psnr", "ssim"), found[method], strict=True)),
     )
     for measure, expected in (("psnr", 1.0), ("ssim", -0.1)):
-        lead = claims_fashion.lead(None, "real", 0, task="inpainting", method="cde", measure=measure)
+        lead = claims_fashion.lead_over_solvers(None, "real", 0, task="inpainting", method="cde", measure=measure)
         assert lead == pytest.approx(expected), measure
 
 

@@ -152,7 +152,7 @@ def test_evaluations_in_the_worker_count(world: Any, local: Local) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [("wide", r"\[\(40, 6\)\]; expected \[\(40, 3\)\]"), ("double", "in torch.float64")],
+    [("wide", r"\(40, 6\) for 40 events; expected \(40, 3\)"), ("double", "in torch.float64")],
     ids=["wide", "double"],
 )
 def test_answers_of_another_shape_are_refused(world: Any, answer: str, words: str) -> None:

@@ -63,7 +63,7 @@ def fashion_measure(host: Any, profile: str, seed: int, *, task: str, method: st
     return _measured(host, source, seed, task, method)[measure]
 
 
-def lead(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
+def lead_over_solvers(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
     """The measure of a method less the larger one of ``SOLVERS``, above 0 where the method is better."""
     if (source := _source(host)) is None:
         return None
