@@ -189,16 +189,32 @@ def test_directions_of_wide_events_are_few(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_rows_of_a_small_table_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of a quarter of the numbers that a comparison may hold: 4 * 6400 // (17 * 20) = 75 rows. The first has
-    64."""
+    """In blocks of 6400 // 64 = 100 rows. The first has 64."""
     seen: list[int] = []
     compared = Index._compared
     monkeypatch.setattr(indices, "_PAIRS", 6400)
     monkeypatch.setattr(
         Index, "_compared", lambda self, rows, *rest: seen.append(len(rows)) or compared(self, rows, *rest)
     )
-    Index(table(64, 20)).nearest(table(160, 20), 5)
-    assert seen == [64, 75, 21]
+    Index(table(64, 20)).nearest(table(184, 20), 5)
+    assert seen == [64, 100, 20]
+
+
+def test_candidates_are_measured_again_in_blocks_that_fit_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 numbers are four rows with two candidates in five columns: ten rows are measured in 4, 4 and 2."""
+    seen: list[int] = []
+    measured = indices._measured_rows
+    monkeypatch.setattr(indices, "CACHED", 40)
+    monkeypatch.setattr(
+        indices, "_measured_rows", lambda points, rows, *rest: seen.append(len(rows)) or measured(points, rows, *rest)
+    )
+    points, rows, places = table(30, 5), table(10, 5), torch.arange(20).view(10, 2)
+    squares, ordered = indices.measured_again(points, rows, places)
+    assert seen == [4, 4, 2]
+    apart = (points[ordered] - rows[:, None]).square().sum(2)
+    torch.testing.assert_close(squares, apart, rtol=1e-12, atol=0)
+    assert bool((squares[:, 0] <= squares[:, 1]).all())
+    assert torch.equal(ordered.sort(dim=1).values, places)
 
 
 @pytest.mark.parametrize("columns", [8, 20])

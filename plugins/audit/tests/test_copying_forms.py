@@ -518,7 +518,7 @@ def test_points_are_read_a_few_neighbourhoods_at_a_time(monkeypatch: pytest.Monk
             sizes.append(len(rows))
             return points[rows]
 
-    monkeypatch.setattr(nearest, "_AT_ONCE", 24)
+    monkeypatch.setattr(nearest, "CACHED", 24)
     index = np.arange(20).reshape(10, 2)
     distances = np.tile([1.0, 2.0], (10, 1))
     found = Near.of(SimpleNamespace(points=Read()), CopyNeighbours(distances, index))  # type: ignore[arg-type]

@@ -19,8 +19,8 @@ TREE_COLUMNS = 15
 _COPY = 1e-9
 """The share of a radius, a period or the median distance within which two points are copies."""
 
-_NUMBERS = 2**24
-"""Numbers that are held at once."""
+CACHED = 2**18
+"""Numbers in float64 that fit into the cache of a CPU."""
 
 
 class NeighbourSearch(Protocol):
@@ -150,6 +150,6 @@ class ExactSearch:
         if self.metric.name == "precomputed":
             found = rows.topk(count, largest=False)
             return found.values, found.indices
-        blocks = rows.split(max(1, _NUMBERS // len(self.points)))
+        blocks = rows.split(max(1, CACHED // len(self.points)))
         parts = [self.metric._around(block, self.points).topk(count, largest=False) for block in blocks]
         return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])

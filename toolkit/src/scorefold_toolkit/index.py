@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefold_toolkit.distances import TREE_COLUMNS
+from scorefold_toolkit.distances import CACHED, TREE_COLUMNS
 
 SHARD_ROWS = 2**13
 """Rows whose neighbours are one shard's."""
@@ -26,7 +26,7 @@ FEW = 10
 """Times as many points as candidates up to which all pairs are measured in float64 at once."""
 
 _PAIRS = 2**22
-"""Pairs that are compared at once, and a quarter of the numbers that are measured again at once."""
+"""Pairs that are compared at once."""
 
 _ROWS = 64
 """Rows that are compared at once, at least: a product of fewer waits for the memory in which the points are."""
@@ -85,7 +85,7 @@ class Index:
             return torch.from_numpy(distances), torch.from_numpy(places)
         ways = self._ways(len(rows))
         # A few rows show first whether the cheapest way will do.
-        parts = (rows[:_ROWS], *rows[_ROWS:].split(self._block(count)))
+        parts = (rows[:_ROWS], *rows[_ROWS:].split(max(_ROWS, _PAIRS // len(self.points))))
         found = [self._compared(part, count, ways) for part in parts if len(part)]
         distances, places = (torch.cat(parts) for parts in zip(*found, strict=True))
         return distances, places
@@ -100,10 +100,6 @@ class Index:
     def _moved(self, rows: Tensor) -> Tensor:
         """Rows about the mean of the points, in float64: far from 0 squares leave no digits of differences."""
         return rows.detach().cpu().double() - self.middle
-
-    def _block(self, count: int) -> int:
-        n, columns = self.points.shape
-        return max(1, min(max(_ROWS, _PAIRS // n), 4 * _PAIRS // ((count + SPARE) * columns)))
 
     def _compared(self, rows: Tensor, count: int, ways: list[str]) -> tuple[Tensor, Tensor]:
         """The nearest of a block of rows: candidates by a lower bound on their squares, measured again.
@@ -259,12 +255,19 @@ def _along(x: Tensor, directions: Tensor) -> Tensor:
 def measured_again(points: Tensor, rows: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances (m, k), ascending, of rows (m, D) from the points at ``places`` (m, k), and these in order.
 
-    They are sums over differences in float64, so that copies have a distance of 0.
+    They are sums over differences in float64, so that copies have a distance of 0. Blocks of rows fit into a cache.
 
     >>> points = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     >>> measured_again(points, points[:1], torch.tensor([[1, 0]]))
     (tensor([[ 0., 25.]], dtype=torch.float64), tensor([[0, 1]]))
     """
+    step = max(1, CACHED // max(1, places.shape[1] * points.shape[1]))
+    parts = zip(rows.split(step), places.split(step), strict=True)
+    squares, ordered = zip(*(_measured_rows(points, *part) for part in parts), strict=True)
+    return torch.cat(squares), torch.cat(ordered)
+
+
+def _measured_rows(points: Tensor, rows: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     apart = points[places.flatten()].double().view(*places.shape, -1)
     apart -= rows.detach().cpu().double()[:, None]
     squares, order = torch.linalg.vecdot(apart, apart).sort(dim=1, stable=True)

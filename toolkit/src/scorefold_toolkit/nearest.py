@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefold.stage import Executor, reported
-from scorefold_toolkit.distances import EUCLIDEAN, Angles, ExactSearch, NeighbourSearch, PointMetric
+from scorefold_toolkit.distances import CACHED, EUCLIDEAN, Angles, ExactSearch, NeighbourSearch, PointMetric
 from scorefold_toolkit.index import SHARD_ROWS, Index
 from scorefold_toolkit.shards import in_shards
 
@@ -75,6 +75,8 @@ def _others(index: NeighbourSearch, rows: Tensor, places: Tensor, count: int) ->
     """The nearest others of the points of an index at these places (m,)."""
     distances, found = index.nearest(rows, count + 1)
     others = found != places[:, None]
+    if not bool(others[:, 0].any()):  # usual: each point is the nearest to itself
+        return distances[:, 1:], found[:, 1:]
     # A row that comes behind more copies of itself than are looked at is not among them: then the first goes.
     others[others.all(dim=1), 0] = False
     shape = (len(rows), count)
@@ -117,9 +119,13 @@ class Cloud:
         """The cloud of the points at ``rows`` (m,), ascending, whose lists are cut from the lists of this cloud."""
         return _Part(self, rows)
 
-    def patches(self, count: int, block: int = 2**22) -> Iterator[tuple[slice, Tensor]]:
-        """The ``count`` nearest others of each point, (b, k, D) in blocks of at most ``block`` numbers, by rows."""
+    def patches(self, count: int, block: int | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """The ``count`` nearest others of each point, (b, k, D) in blocks of at most ``block`` numbers, by rows.
+
+        By default the blocks of a CPU fit into its cache.
+        """
         _, places = self.neighbours(count)
+        block = block or (CACHED if self.points.device.type == "cpu" else 2**22)
         step = max(1, block // (count * max(count, self.points.shape[1])))
         for start in range(0, len(self), step):
             rows = slice(start, min(start + step, len(self)))

@@ -19,7 +19,7 @@ from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 _NEIGHBOUR = 10
 _ROUNDS = 50
-_AT_ONCE = 2**22
+_AT_ONCE = 2**20
 
 
 class FromPoints(SolvedGeometry):

@@ -133,7 +133,7 @@ def log_bessel_normalised(order: float, x: Tensor) -> Tensor:
     return log_i + math.lgamma(order + 1) + order * math.log(2)
 
 
-_DISTANCES_AT_ONCE = 2**22
+_DISTANCES_AT_ONCE = 2**21
 
 
 class NoisedDistribution(nn.Module, ABC):
@@ -224,6 +224,7 @@ class NoisedPoints(NoisedDistribution):
 
     centre: Tensor
     points: Tensor
+    squares: Tensor
 
     def __init__(self, distribution: Points, dtype: torch.dtype) -> None:
         super().__init__()
@@ -231,6 +232,7 @@ class NoisedPoints(NoisedDistribution):
         centre = distribution.x.mean(0)
         self.register_buffer("centre", centre.to(dtype))
         self.register_buffer("points", (distribution.x - centre).to(dtype))
+        self.register_buffer("squares", (self.points**2).sum(1), persistent=False)
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
         sums = [torch.logsumexp(self._exponents(*rows), dim=1) for rows in self._rows(y, sigma)]
@@ -251,8 +253,8 @@ class NoisedPoints(NoisedDistribution):
     def _exponents(self, y: Tensor, sigma: Tensor) -> Tensor:
         """-|y - x_j|^2 / (2 sigma^2), (B, N)."""
         centred = y - self.centre
-        squares = (centred**2).sum(1, keepdim=True) - 2 * centred @ self.points.T + (self.points**2).sum(1)
-        return -0.5 * squares / sigma[:, None] ** 2
+        squares = torch.addmm(self.squares, centred, self.points.T, alpha=-2) + (centred**2).sum(1, keepdim=True)
+        return squares * (-0.5 / sigma[:, None] ** 2)
 
 
 class NoisedSharedGaussians(NoisedDistribution):

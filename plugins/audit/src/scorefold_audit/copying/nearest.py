@@ -15,6 +15,7 @@ from scipy.stats import binom, binomtest, false_discovery_control, hypergeom, ma
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
+from scorefold_toolkit.distances import CACHED
 from scorefold_toolkit.index import Index, measured_again
 
 Numbers = NDArray[np.float64]
@@ -26,9 +27,6 @@ LARGE = 100_000
 
 NEIGHBOURS = 10
 """Number of neighbours in the search for one that does not duplicate the first."""
-
-_AT_ONCE = 2**22
-"""Numbers that are held at once while distances are taken again."""
 
 _NEAREST = 0.13
 """A near-duplicate is nearer than this share of the median distance, whatever the dimension (cleanlab)."""
@@ -64,10 +62,8 @@ class CopySearch:
             return near[0].numpy(), near[1].numpy()
         rows, points = torch.from_numpy(queries), torch.from_numpy(self.points)
         found = torch.from_numpy(self._index.search(np.ascontiguousarray(queries), count)[1])
-        step = max(1, _AT_ONCE // (count * max(1, queries.shape[1])))
-        parts = zip(rows.split(step), found.split(step), strict=True)
-        squares, places = zip(*(measured_again(points, *part) for part in parts), strict=True)
-        return torch.cat(squares).sqrt().numpy(), torch.cat(places).numpy()
+        squares, ordered = measured_again(points, rows, found)
+        return squares.sqrt().numpy(), ordered.numpy()
 
     def around(self, places: Places, count: int) -> CopyNeighbours:
         """The ``count`` nearest points of the points at these places (k,). Each point finds itself, or a copy of it."""
@@ -130,7 +126,7 @@ class Near:
         """
         distances, index = neighbours.distances, neighbours.index
         second, several = np.empty(len(index)), np.zeros(len(index), dtype=bool)
-        step = max(1, _AT_ONCE // (index.shape[1] * max(1, search.points.shape[1])))
+        step = max(1, CACHED // (index.shape[1] * max(1, search.points.shape[1])))
         for start in range(0, len(index), step):
             rows = slice(start, start + step)
             points = search.points[index[rows]].astype(np.float64)

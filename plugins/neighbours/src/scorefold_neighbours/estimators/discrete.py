@@ -88,7 +88,7 @@ def counts_within(config: I3DConfig, x: Tensor) -> list[float]:
             hint="count in larger steps: step: 100 for example",
         )
     counts = torch.zeros(1, dtype=torch.int64)
-    for rows in x.split(max(1, 2**22 // len(x))):
+    for rows in x.split(max(1, 2**20 // len(x))):
         found = torch.bincount(torch.cdist(rows, x, p=power).round().long().flatten(), minlength=len(counts))
         found[: len(counts)] += counts
         counts = found

@@ -25,7 +25,9 @@ from scorefold_neighbours.estimators.formulas import geomle, list_length
 from scorefold_neighbours.estimators.points import (
     QUANTITY,
     estimate_generator,
+    first_of,
     given_distances,
+    groups_of_copies,
     interval_by_halves,
     points_and_positions,
     sample_note,
@@ -213,16 +215,6 @@ def point_metric(config: Any, columns: int) -> PointMetric:
         return PointMetric(name)
     each = config.period if isinstance(config.period, tuple) else (config.period,) * columns
     return PointMetric("periodic", each)
-
-
-def first_of(groups: Tensor) -> Tensor:
-    """The first place of each group, of the groups (n,) that things belong to, 0 to m - 1.
-
-    >>> first_of(torch.tensor([1, 0, 1, 2]))
-    tensor([1, 0, 3])
-    """
-    places = torch.arange(len(groups)).flip(0)
-    return torch.empty(int(groups.max()) + 1, dtype=torch.long).scatter_(0, groups.flip(0), places)
 
 
 def reaches_round(metric: PointMetric, x: Tensor) -> bool:
@@ -421,7 +413,7 @@ class NeighbourEstimator(Estimator):
             x = x / self.config.step
             return x, torch.arange(len(x)), len(x) - len(torch.unique(x.round(), dim=0))
         points = given_distances(x, rows) if metric.name == "precomputed" else metric.points(x)
-        _, place = torch.unique(metric.keys(points), dim=0, return_inverse=True)
+        place = groups_of_copies(metric.keys(points))
         distinct = metric.part(points, first_of(place))
         return distinct, place, len(x) - len(distinct)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from scorefold_neighbours.config import CorrIntConfig, FisherSConfig, KNNConfig, PHConfig
 from scorefold_toolkit.nearest import Cloud
 
-_AT_ONCE = 2**22
-"""Pairs that are held at once."""
+_AT_ONCE = 2**20
+"""Pairs that are held at once: they fit into a cache, and few points are halved by symmetry too."""
 
 _ROUNDING = 1e-12
 """The share by which two ways to compute a distance may differ."""
@@ -48,7 +48,7 @@ def _pairs_within(cloud: Cloud, radii: list[float]) -> list[int]:
         apart = cloud.apart(rows, torch.arange(int(rows[0]), len(cloud)))
         for number, radius in enumerate(radii):
             near = apart < radius * (1 - _ROUNDING)
-            counts[number] += int(near[:, : len(rows)].sum()) + 2 * int(near[:, len(rows) :].sum())
+            counts[number] += int(near[:, : len(rows)].count_nonzero()) + 2 * int(near[:, len(rows) :].count_nonzero())
     return counts
 
 

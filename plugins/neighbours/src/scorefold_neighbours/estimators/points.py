@@ -148,3 +148,26 @@ def interval_by_halves(
         squares.append((a - b) ** 2 / 4)
     margin = float(t.ppf((1 + level) / 2, len(squares))) * math.sqrt(sum(squares) / len(squares))
     return max(0.0, value - margin), value + margin
+
+
+def groups_of_copies(keys: Tensor) -> Tensor:
+    """The number of the group of equal rows that each row (n, K) belongs to, (n,), by ascending rows.
+
+    >>> groups_of_copies(torch.tensor([[2.0, 0.0], [1.0, 5.0], [2.0, 0.0]]))
+    tensor([1, 0, 1])
+    """
+    first, order = keys[:, 0].sort()
+    if bool((first[1:] > first[:-1]).all()):  # usual, and far faster than a comparison of whole rows
+        return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+    place: Tensor = torch.unique(keys, dim=0, return_inverse=True)[1]
+    return place
+
+
+def first_of(groups: Tensor) -> Tensor:
+    """The first place of each group, of the groups (n,) that things belong to, 0 to m - 1.
+
+    >>> first_of(torch.tensor([1, 0, 1, 2]))
+    tensor([1, 0, 3])
+    """
+    places = torch.arange(len(groups)).flip(0)
+    return torch.empty(int(groups.max()) + 1, dtype=torch.long).scatter_(0, groups.flip(0), places)
