@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, TensorSpec, repeat_condition
-from scorefold.diffusion import DiffusionProcess
+from scorefold.diffusion import DiffusionProcess, Isotropic
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
@@ -279,9 +279,28 @@ def bound_by_code(
                 return found
             weight = weight.reshape(-1, *[1] * (x.dim() - 1))
         changed: Tensor = model.in_calls(change, x, t, _tensor(z))
-        return found + weight * changed
+        return held_in_range(model, found + weight * changed, x, t)
 
     return bound
+
+
+def held_in_range(model: ScoreModel, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """The score (B, *E), with events that it expects far outside the data's range moved to the nearest ones allowed.
+
+    Allowed is the range, and on each side its width and the noise of x over the signal. A mean of events is within
+    the range, so expecting more is an error of a network, and a step by it ends in noise or nan. Data without a range
+    and processes with several levels of noise have their score unchanged.
+    """
+    low, high = model.event_scale.low, model.event_scale.high
+    if low is None or high is None or not isinstance(model.process, Isotropic):
+        return score
+    signal, noise = model.process.coefficients(x, t)
+    event, beyond = model.process.denoised_from_score(score, x, t), high - low + noise / signal
+    held = torch.maximum(torch.minimum(event, high + beyond), low - beyond)
+    far = held != event
+    if not bool(far.any()):
+        return score
+    return torch.where(far, model.process.score_from_noise((x - signal * held) / noise, x, t), score)
 
 
 def known_options(model: object, options: Mapping[str, object]) -> None:
