@@ -13,10 +13,20 @@ def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:
     return like.device if generator is None else generator.device
 
 
+class Opposite(torch.Generator):
+    """A generator of the next draws of another, which keeps its place; ``draw_normal`` gives them the other sign."""
+
+    def __new__(cls, of: torch.Generator) -> Opposite:
+        made = super().__new__(cls, of.device)  # type: ignore[call-arg]  # the stub of torch has __init__ alone
+        made.set_state(of.get_state())
+        return made
+
+
 def draw_normal(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Standard normal draws of a shape, on the device and in the dtype of ``like``."""
     device = _device(generator, like)
-    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    drawn = torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    return -drawn if isinstance(generator, Opposite) else drawn
 
 
 def draw_uniform(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
@@ -27,5 +37,4 @@ def draw_uniform(shape: tuple[int, ...], *, generator: torch.Generator | None, l
 
 def draw_signs(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Rademacher draws, -1 or 1 with equal chance, of a shape, on the device and in the dtype of ``like``."""
-    signs = torch.randint(0, 2, shape, generator=generator, device=_device(generator, like))
-    return (2 * signs - 1).to(like)
+    return (2 * torch.randint(0, 2, shape, generator=generator, device=_device(generator, like)) - 1).to(like)

@@ -98,15 +98,8 @@ class Estimate:
         """The estimate as JSON: quantity, value, interval, level, headline, covers, and the diagnostics that aren't
         tensors. ``value`` is null where there is none."""
         plain = {name: value for name, value in self.diagnostics.items() if not isinstance(value, Tensor)}
-        return {
-            "quantity": self.quantity,
-            "value": self.value,
-            "interval": None if self.interval is None else list(self.interval),
-            "level": self.level,
-            "headline": self.headline,
-            "covers": self.covers,
-            "diagnostics": plain,
-        }
+        found = {name: getattr(self, name) for name in ("quantity", "value", "interval", "level", "headline", "covers")}
+        return {**found, "interval": self.interval and list(self.interval), "diagnostics": plain}
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the estimate by name: pointwise, spectrum, and the diagnostics that are tensors."""

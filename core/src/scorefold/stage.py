@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from scorefold.config import Config
     from scorefold.data import Condition
 
-
 Show = Callable[[int, int, str], None]
 _show: ContextVar[Show] = ContextVar("show", default=lambda done, total, text: None)
 

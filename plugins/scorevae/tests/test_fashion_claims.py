@@ -22,6 +22,7 @@ VALUES: Mapping[str, Mapping[str, float]] = {
     "pca": {"l2": 4.0, "ssim": 0.5},
     "scorevae": {"l2": 4.2, "ssim": 0.5, "kl": 21.0, "convolutions": 0.02, "components": 1.5},
     "scorevae-mean": {"l2": 3.15},
+    "scorevae-opposite": {"l2": 2.7},
 }
 
 
@@ -40,13 +41,14 @@ def test_ratios_are_of_the_models_that_they_name(host: Host, known: None) -> Non
     assert {name: within(CLAIMS[f"fashion-16-{name}"], value) for name, value in values.items()} == {
         "nats": True,
         "l2-ratio": True,
+        "opposite-l2-ratio": True,
         "frechet-ratio": False,
         "ssim-ratio": False,
     }
 
 
-GATES = ("l2-ratio", "corrector-l2")
-RATIOS = {"nats": 20 / 21, "l2-ratio": 1.05, "frechet-ratio": 0.75, "ssim-ratio": 5 / 6}
+GATES = ("l2-ratio", "opposite-l2-ratio", "corrector-l2")
+RATIOS = {"nats": 20 / 21, "l2-ratio": 1.05, "opposite-l2-ratio": 0.9, "frechet-ratio": 0.75, "ssim-ratio": 5 / 6}
 
 
 def test_without_data_or_model_nothing_is_measured(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +82,9 @@ def test_an_untrained_encoder_misses_the_gates(host: Host, hasty: None) -> None:
     shown = claims._shown(host, 0, 16, "scorevae")
     assert shown.shape == (2, 60, 1, 28, 28)
     assert torch.equal(claims._shown(host, 0, 16, "scorevae-mean"), shown.mean(0, keepdim=True))
+    opposite = claims._shown(host, 0, 16, "scorevae-opposite")
+    assert opposite.shape == (1, 60, 1, 28, 28)
+    assert float((2 * opposite - shown[0] - shown[1]).abs().max()) > 0.1  # the second is not the next draw
     row = claims._measured(host, 0, 16, "real")
     assert (row["l2"], row["sharp"]) == (0, 1)
     assert row["ssim"] == pytest.approx(1)

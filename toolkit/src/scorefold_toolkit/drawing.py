@@ -1,4 +1,4 @@
-"""Events drawn from a model, given conditions of data where it takes any."""
+"""Events drawn from a model, given conditions of data where it takes any, and draws whose mean is exact early."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from scorefold.diffusion.samplers import default_steps
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
 from scorefold.interfaces.capabilities import Trainable
+from scorefold.random import Opposite
 from scorefold_toolkit.config.common import DrawingOptions
 from scorefold_toolkit.nn.bijection import box_ends, inside
 
@@ -104,6 +105,32 @@ def refuse_codes(component: ScoreModel | Flow) -> None:
             f"the condition of {type(component).__name__} is the code of an event, and data hold no codes",
             hint="do: generate draws events from new codes, reconstruct from codes of data; latents bounds likelihoods",
         )
+
+
+def draw_opposite(draw: Callable[[torch.Generator], Tensor], n: int, generator: torch.Generator) -> Tensor:
+    """n draws (n, *S) of ``draw(generator)`` (*S), the second half from the noise of the first with the opposite sign.
+
+    Each draw follows the model's distribution, and the first half is independent. In the mean of all, what is odd in
+    the noise cancels: of Gaussian events it is exact from two draws on. So draws of a diffusion's probability flow have
+    a mean that is much nearer to the expected event than the mean of as many independent draws. Draws of a function
+    that ignores the sign, with random numbers of its own, are all independent.
+
+    >>> from scorefold.random import draw_normal
+    >>> def draw(generator):
+    ...     return 3 + draw_normal((2,), generator=generator, like=torch.zeros(()))
+    >>> draw_opposite(draw, 4, torch.Generator().manual_seed(0)).mean(0)
+    tensor([3., 3.])
+    """
+    opposites, drawn = [], []
+    for _ in range(n - n // 2):
+        opposites.append(Opposite(generator))
+        drawn.append(draw(generator))
+    for number in range(n // 2):
+        drawn.append(draw(opposites[number]))
+        if torch.equal(drawn[-1], drawn[number]):
+            drawn[-1:] = [draw(generator) for _ in range(n // 2 - number)]
+            break
+    return torch.stack(drawn)
 
 
 class EventCounts(NamedTuple):

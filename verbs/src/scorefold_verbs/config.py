@@ -244,7 +244,12 @@ class ReconstructOptions(EncodeOptions, DecodingOptions, FeatureOptions):
     codes: Literal["encoded", "drawn"] = Field(
         "encoded", description="Decode the mean of a point's code (encoded), or one draw from its distribution (drawn)"
     )
-    draws: int = Field(1, ge=1, description="How often each point is decoded; the mean of the draws is measured too")
+    draws: int = Field(
+        1,
+        ge=1,
+        description="How often each point is decoded. The second half has the opposite noise of the first, and the "
+        "mean of all is measured too",
+    )
     lpips: LpipsOptions | None = Field(None, description="The two files of LPIPS; null leaves LPIPS out")
     shown: int = Field(8, ge=1, description="Points in the figure")
 

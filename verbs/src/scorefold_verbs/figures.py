@@ -260,7 +260,8 @@ _CLOUD = 2000
 @captioned(
     {
         "reconstructions": "Events and what the model decodes from their codes.",
-        "draws": "The error of a mean of several draws. On the orange line, they come from the right distribution.",
+        "draws": "The error of a mean of several draws. The first half are on the orange line if they come from the "
+        "right distribution. The second half have the opposite noise, which brings the mean nearer.",
     }
 )
 def reconstructions(shown: Reconstructed) -> Mapping[str, Figure]:
@@ -304,13 +305,11 @@ def _point_pairs(shown: Reconstructed) -> Figure:
 
 
 def _by_draws(distances: Tensor) -> Figure:
-    """The root-mean-square distance of the mean of 1, 2, ... draws, and the curve that posterior draws would have."""
+    """The root-mean-square distance of the mean of 1, 2, ... draws, and its curve for independent draws."""
     figure, axes = new_figure()
     numbers = torch.arange(1, len(distances) + 1, dtype=torch.float64)
     expected = distances[0] * ((1 + 1 / numbers) / 2).sqrt()
-    axes.plot(
-        numbers, expected, color=WARM, linewidth=1.2, label="draws from the distribution of events given the code"
-    )
+    axes.plot(numbers, expected, color=WARM, linewidth=1.2, label="independent draws from the events given the code")
     axes.plot(numbers, distances, color=ACCENT, marker="o", markersize=4, label="these draws")
     axes.set(xlabel="draws in the mean", ylabel="root-mean-square distance", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)

@@ -170,9 +170,8 @@ def euler_maruyama(
     for step, equation in each_step(process, x, times, SdeStep.of):
         x = moved(x, -step.h, equation, x, score(x, step.t), share=1.0)
         if not step.last:
-            x = add(
-                x, equation.dispersion, math.sqrt(step.h) * draw_normal(tuple(x.shape), generator=generator, like=x)
-            )
+            z = draw_normal(tuple(x.shape), generator=generator, like=x)
+            x = add(x, equation.dispersion, math.sqrt(step.h) * z)
     return x, None
 
 

@@ -16,7 +16,7 @@ from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.random import draw_normal
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.data.splits import in_order
-from scorefold_toolkit.drawing import device_of
+from scorefold_toolkit.drawing import device_of, draw_opposite
 from scorefold_toolkit.metrics import energy_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_verbs.config import GenerateOptions, ReconstructOptions
@@ -168,17 +168,17 @@ def _shown(batches: list[EvaluationBatch], most: int, units: Units, by_draws: Te
 def _draws(
     encoder: Encodes, x: Tensor, options: ReconstructOptions, generator: torch.Generator, of_codes: torch.Generator
 ) -> Tensor:
-    """Reconstructions of events (B, *E): (n, B, *E), all n of one code."""
+    """Reconstructions of events (B, *E): (n, B, *E), all n of one code, half of them with the opposite noise."""
     if options.codes == "encoded":
         z = encoder.encode(x)
     else:
         mean, std = encoder.encode_distribution(x)
         z = mean + std * draw_normal(tuple(mean.shape), generator=of_codes, like=mean)
-    draws = (
-        decoded(encoder, z, generator, batch_size=options.batch_size, decoding=options.decoding)
-        for _ in range(options.draws)
-    )
-    return torch.stack(list(draws))
+
+    def draw(source: torch.Generator) -> Tensor:
+        return decoded(encoder, z, source, batch_size=options.batch_size, decoding=options.decoding)
+
+    return draw_opposite(draw, options.draws, generator)
 
 
 def _other_points(source: DataSource, count: int, batch_size: int, context: StageContext) -> Iterator[Tensor] | None:

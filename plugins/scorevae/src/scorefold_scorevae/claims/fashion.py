@@ -19,6 +19,7 @@ from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
 from scorefold_scorevae.claims.training import cosine_training, mean_kl, trained_component
 from scorefold_toolkit.data.images import fashion_mnist
+from scorefold_toolkit.drawing import draw_opposite
 from scorefold_toolkit.metrics import frechet_distance, sharpness, ssim
 from scorefold_toolkit.metrics.features import RandomConv
 
@@ -37,15 +38,15 @@ SCOREVAE: Mapping[str, Any] = {
     "noise_levels": {"name": "lognormal", "mean": 1.45, "std": 1.2},
     "beta": 0.1,
     "beta_warmup": 0.5,
-    "training": cosine_training(1600, batch_size=64, learning_rate=2e-3, ema=0.995),
+    "training": cosine_training(9400, batch_size=64, learning_rate=2e-3, ema=0.995),
 }
 CORRECTOR = {"use": "network:mlp", "config": {"width": 512, "blocks": 3}}
 VAE: Mapping[str, Any] = {
     "encoder": ENCODER,
     "decoder": {"use": "network:mlp", "config": {"width": 512, "blocks": 5}},
-    "training": cosine_training(6000, ema=0.995),
+    "training": cosine_training(20_000, ema=0.995),
 }
-CORRECTED = ("scorevae", "scorevae-mean")
+CORRECTED = ("scorevae", "scorevae-mean", "scorevae-opposite")
 
 
 def fashion(
@@ -53,10 +54,11 @@ def fashion(
 ) -> float | None:
     """A measure of a model with codes of ``latent`` numbers, divided by the measure of the model ``ratio``, if given.
 
-    Models are ``scorevae`` (a draw), ``scorevae-mean`` (the mean of 8), ``plain`` and ``plain-mean`` (without a
-    corrector), ``vae`` (its mean), ``pca`` (of 10 axes), ``rival`` (the VAE, or the PCA before a training), ``prior``
-    (draws of it) and ``real`` (the images). Measures are ``l2``, ``ssim``, ``sharp`` (over real), ``kl`` (nats in the
-    code), and the Frechet distances ``convolutions`` and ``components``. ``frechet`` is the larger ratio of the two.
+    Models are ``scorevae`` (a draw), ``scorevae-mean`` (the mean of 8), ``scorevae-opposite`` (the mean of 8, half of
+    them from the opposite noise of the others), ``plain`` and ``plain-mean`` (without a corrector), ``vae`` (its mean),
+    ``pca`` (of 10 axes), ``rival`` (the VAE, or the PCA before a training), ``prior`` (draws of it) and ``real`` (the
+    images). Measures are ``l2``, ``ssim``, ``sharp`` (over real), ``kl`` (nats in the code), and the Frechet distances
+    ``convolutions`` and ``components``. ``frechet`` is the larger ratio of the two.
     """
     source, prior = fashion_mnist(host), _shipped(host)
     if source is None or prior is None:
@@ -157,11 +159,14 @@ def _shown(host: Any, seed: int, latent: int, model: str) -> Tensor:
         return drawn.clamp(0, 1)[None]
     code = _scorevae(host, seed, latent, model in CORRECTED)
     codes = code.encode(real).detach().split(50)  # small batches stay in the cache of a CPU
-    draws = [
-        torch.cat([code.decode(z, generator=generator, guidance=GUIDANCE, **DECODING) for z in codes])
-        for _ in range(DRAWS)
-    ]
-    return torch.stack(draws).clamp(0, 1)
+
+    def draw(source: torch.Generator) -> Tensor:
+        events = [code.decode(z, generator=source, guidance=GUIDANCE, **DECODING) for z in codes]
+        return torch.cat(events).clamp(0, 1)
+
+    if model.endswith("-opposite"):
+        return draw_opposite(draw, DRAWS, generator).mean(0, keepdim=True)
+    return torch.stack([draw(generator) for _ in range(DRAWS)])
 
 
 @cache
