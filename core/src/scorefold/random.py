@@ -14,7 +14,12 @@ def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:
 
 
 class Opposite(torch.Generator):
-    """A generator of the next draws of another, which keeps its place; ``draw_normal`` gives them the other sign."""
+    """A generator of the next draws of another, which keeps its place; ``draw_normal`` gives them the other sign.
+
+    >>> g, like = torch.Generator(), torch.ones(1)
+    >>> draw_normal((2,), generator=Opposite(g), like=like) + draw_normal((2,), generator=g, like=like)
+    tensor([0., 0.])
+    """
 
     def __new__(cls, of: torch.Generator) -> Opposite:
         made = super().__new__(cls, of.device)  # type: ignore[call-arg]  # the stub of torch has __init__ alone
@@ -24,15 +29,13 @@ class Opposite(torch.Generator):
 
 def draw_normal(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Standard normal draws of a shape, on the device and in the dtype of ``like``."""
-    device = _device(generator, like)
-    drawn = torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
-    return -drawn if isinstance(generator, Opposite) else drawn
+    drawn = torch.randn(shape, generator=generator, device=_device(generator, like), dtype=like.dtype)
+    return (-drawn if isinstance(generator, Opposite) else drawn).to(like.device)
 
 
 def draw_uniform(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Draws uniform on [0, 1) of a shape, on the device and in the dtype of ``like``."""
-    device = _device(generator, like)
-    return torch.rand(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    return torch.rand(shape, generator=generator, device=_device(generator, like), dtype=like.dtype).to(like.device)
 
 
 def draw_signs(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from types import MappingProxyType
@@ -112,8 +111,7 @@ def _share(steps: int | Sequence[int], lengths: Tensor) -> list[int]:
     # The remainders are rounded so that equal intervals, whose shares differ in the last digit, tie in grid order.
     order = torch.argsort((shares - shares.floor()).mul(1e9).round(), descending=True, stable=True)
     counts[order[: steps - int(counts.sum())]] += 1
-    numbers: list[int] = counts.tolist()
-    return numbers
+    return [int(count) for count in counts]
 
 
 class Sampler(Protocol):
@@ -170,8 +168,7 @@ def euler_maruyama(
     for step, equation in each_step(process, x, times, SdeStep.of):
         x = moved(x, -step.h, equation, x, score(x, step.t), share=1.0)
         if not step.last:
-            z = draw_normal(tuple(x.shape), generator=generator, like=x)
-            x = add(x, equation.dispersion, math.sqrt(step.h) * z)
+            x = add(x, equation.dispersion, step.h**0.5 * draw_normal(tuple(x.shape), generator=generator, like=x))
     return x, None
 
 
