@@ -33,7 +33,7 @@ from scorefold.diffusion import (
 )
 from scorefold.diffusion.process import SdeStep, each_step, tabulated
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.random import Opposite
+from scorefold.random import opposite_noise
 from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
@@ -229,7 +229,7 @@ def test_opposite_noise_gives_the_mirror_image_of_a_gaussian_draw(name) -> None:
         return SAMPLERS[name](score, process, x, time_grid(process, 60, "karras"), generator=generator)[0]
 
     generator = torch.Generator().manual_seed(5)
-    opposite = Opposite(generator)
+    opposite = opposite_noise(generator)
     first = draw(generator)
     middle = (first + draw(opposite)) / 2
     torch.testing.assert_close(middle, middle[:1].expand(6, 2))

@@ -13,24 +13,21 @@ def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:
     return like.device if generator is None else generator.device
 
 
-class Opposite(torch.Generator):
-    """A generator of the next draws of another, which keeps its place; ``draw_normal`` gives them the other sign.
+def opposite_noise(of: torch.Generator) -> torch.Generator:
+    """A generator of the next draws of another, which keeps its place; ``draw_normal`` gives them the other sign."""
 
-    >>> g, like = torch.Generator(), torch.ones(1)
-    >>> draw_normal((2,), generator=Opposite(g), like=like) + draw_normal((2,), generator=g, like=like)
-    tensor([0., 0.])
-    """
+    class Opposite(torch.Generator):  # of the class that torch has now, which a simulated device replaces
+        sign = -1
 
-    def __new__(cls, of: torch.Generator) -> Opposite:
-        made = super().__new__(cls, of.device)  # type: ignore[call-arg]  # the stub of torch has __init__ alone
-        made.set_state(of.get_state())
-        return made
+    made = Opposite(of.device)
+    made.set_state(of.get_state())
+    return made
 
 
 def draw_normal(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Standard normal draws of a shape, on the device and in the dtype of ``like``."""
     drawn = torch.randn(shape, generator=generator, device=_device(generator, like), dtype=like.dtype)
-    return (-drawn if isinstance(generator, Opposite) else drawn).to(like.device)
+    return (drawn if getattr(generator, "sign", 1) > 0 else -drawn).to(like.device)
 
 
 def draw_uniform(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from scorefold.diffusion.samplers import default_steps
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
 from scorefold.interfaces.capabilities import Trainable
-from scorefold.random import Opposite
+from scorefold.random import opposite_noise
 from scorefold_toolkit.config.common import DrawingOptions
 from scorefold_toolkit.nn.bijection import box_ends, inside
 
@@ -123,7 +123,7 @@ def draw_opposite(draw: Callable[[torch.Generator], Tensor], n: int, generator: 
     """
     opposites, drawn = [], []
     for _ in range(n - n // 2):
-        opposites.append(Opposite(generator))
+        opposites.append(opposite_noise(generator))
         drawn.append(draw(generator))
     for number in range(n // 2):
         drawn.append(draw(opposites[number]))
