@@ -33,7 +33,6 @@ from scorefold.diffusion import (
 )
 from scorefold.diffusion.process import SdeStep, each_step, tabulated
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.random import opposite_noise
 from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
@@ -213,29 +212,6 @@ def test_matrix_form_of_an_isotropic_process_samples_the_same(generator) -> None
 
 def three_speeds() -> PerComponent:
     return PerComponent((3,), LinearLogSNR(t_end=torch.tensor([1 / 3, 2 / 3, 1.0], dtype=F64)))
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_opposite_noise_gives_the_mirror_image_of_a_gaussian_draw(name) -> None:
-    """Each sampler is affine in its noise there, so the middle of two such draws is the mean, whatever is drawn."""
-    process, mean = VP(), torch.tensor([3.0, -2.0], dtype=F64)
-    centred = gaussian_score(process, SIGMA)
-
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return centred(x - process.coefficients(x, t)[0] * mean, t)
-
-    def draw(generator: torch.Generator) -> Tensor:
-        x = process.sample_prior((6, 2), generator=generator, like=mean)
-        return SAMPLERS[name](score, process, x, time_grid(process, 60, "karras"), generator=generator)[0]
-
-    generator = torch.Generator().manual_seed(5)
-    opposite = opposite_noise(generator)
-    first = draw(generator)
-    middle = (first + draw(opposite)) / 2
-    torch.testing.assert_close(middle, middle[:1].expand(6, 2))
-    torch.testing.assert_close(middle[0], mean, rtol=0, atol=0.05)
-    assert float((first - mean).abs().min(1).values.max()) > 0.1
-    assert not torch.equal(draw(generator), first)  # it goes on after the first draw, not after the opposite one
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

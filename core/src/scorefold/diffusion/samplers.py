@@ -111,7 +111,8 @@ def _share(steps: int | Sequence[int], lengths: Tensor) -> list[int]:
     # The remainders are rounded so that equal intervals, whose shares differ in the last digit, tie in grid order.
     order = torch.argsort((shares - shares.floor()).mul(1e9).round(), descending=True, stable=True)
     counts[order[: steps - int(counts.sum())]] += 1
-    return [int(count) for count in counts]
+    numbers: list[int] = counts.tolist()
+    return numbers
 
 
 class Sampler(Protocol):
